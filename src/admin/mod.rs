@@ -1,0 +1,163 @@
+//! /metrics, /livez and /readyz, on a thread of their own so that a scrape never delays a request.
+//!
+//! What is asked of the running process comes in as a [`Process`]: this layer knows neither pools nor sockets of the
+//! data plane.
+
+mod page;
+mod server;
+mod sockets;
+
+use crate::{
+    metrics::{Metrics, SocketCounts},
+    mux::snapshot::PoolSnapshot,
+};
+use std::{
+    io,
+    net::TcpListener,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use sockets::SocketPorts;
+
+/// What the admin server asks of the process it belongs to. Called on the admin thread; nothing here may wait.
+pub trait Process: Send + Sync + 'static {
+    /// Every pool by name, endpoints in the order of the configuration. Takes each pool's lock for microseconds.
+    fn pools(&self) -> Vec<(String, PoolSnapshot)>;
+
+    /// All listeners are bound and the process is not draining.
+    fn ready(&self) -> bool;
+
+    /// Asks the data plane's event loop for a sign of life, which it gives at its next turn.
+    fn ping(&self) -> oneshot::Receiver<()>;
+
+    /// The TCP ports whose sockets in TIME_WAIT are counted.
+    fn ports(&self) -> SocketPorts;
+}
+
+/// What the admin server serves.
+#[derive(Clone)]
+pub struct AdminState {
+    pub metrics: Arc<Metrics>,
+    pub process: Arc<dyn Process>,
+}
+
+/// What one client of the admin server may cost the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections served at once; further ones wait in the listener's backlog.
+    pub connections: usize,
+    /// A client that has not sent the whole head of its next request for so long is hung up on; also bounds how long a
+    /// kept connection may be quiet.
+    pub read_head: Duration,
+    /// A connection takes no new request after so long, and is closed when its last one is answered: one that never
+    /// reads its response does not hold a place for ever.
+    pub connection_age: Duration,
+    /// How long running answers may go on after a connection's age or the end of the server.
+    pub grace: Duration,
+    /// How long /livez waits for the event loop.
+    pub ping: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            read_head: Duration::from_secs(5),
+            connection_age: Duration::from_secs(60),
+            grace: Duration::from_secs(2),
+            ping: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A running admin thread. Dropping it asks the thread to end, [`AdminThread::stop`] also waits for that.
+#[must_use = "the thread ends when this is dropped"]
+pub struct AdminThread {
+    stop: DropGuard,
+    thread: JoinHandle<()>,
+}
+
+impl AdminThread {
+    /// Lets running answers end, within [`Limits::grace`], and waits for the thread. Blocks the caller.
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the admin thread panicked");
+        }
+    }
+}
+
+/// Serves `listener` on a new thread, which also keeps the metrics up ([`Metrics::upkeep`]).
+///
+/// # Errors
+/// If the system gives no thread, or no event queue to wait on.
+pub fn spawn(listener: TcpListener, state: AdminState) -> io::Result<AdminThread> {
+    spawn_with(listener, state, Limits::default())
+}
+
+/// [`spawn`] with other limits.
+///
+/// # Errors
+/// As for [`spawn`].
+pub fn spawn_with(listener: TcpListener, state: AdminState, limits: Limits) -> io::Result<AdminThread> {
+    listener.set_nonblocking(true)?;
+    let runtime = runtime()?;
+    let listener = {
+        let _entered = runtime.enter();
+        tokio::net::TcpListener::from_std(listener)?
+    };
+    start(runtime, move |stop| async move {
+        let upkeep = tokio::spawn(keep_up(state.metrics.clone()));
+        server::serve(listener, state, limits, stop).await;
+        upkeep.abort();
+    })
+}
+
+/// Without `admin.listen`: only calls [`Metrics::upkeep`] each second. One of the two must run, or the memory of the
+/// histograms grows with every request.
+///
+/// # Errors
+/// As for [`spawn`].
+pub fn spawn_upkeep(metrics: Arc<Metrics>) -> io::Result<AdminThread> {
+    start(runtime()?, move |stop| async move {
+        stop.run_until_cancelled(keep_up(metrics)).await;
+    })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_io().enable_time().build()
+}
+
+fn start<F, W>(runtime: Runtime, work: W) -> io::Result<AdminThread>
+where
+    F: Future<Output = ()>,
+    W: FnOnce(CancellationToken) -> F + Send + 'static,
+{
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(work(stopped)))?;
+    Ok(AdminThread { stop: stop.drop_guard(), thread })
+}
+
+async fn keep_up(metrics: Arc<Metrics>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        metrics.upkeep();
+    }
+}
+
+impl AdminState {
+    fn scrape(&self) -> String {
+        let sockets: SocketCounts = sockets::count(&self.process.ports());
+        self.metrics.render(&self.process.pools(), &sockets)
+    }
+}

@@ -1,0 +1,284 @@
+//! Where something listens, and names: how they are read and shown.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use super::{
+    EndpointAddress, ListenAddress,
+    node::{Node, quoted},
+};
+
+/// `sun_path` holds 108 bytes, one of which is the NUL at its end (unix(7)).
+const SOCKET_PATH_AT_MOST: usize = 107;
+/// RFC 1035, 2.3.4.
+const DNS_NAME_AT_MOST: usize = 253;
+const DNS_LABEL_AT_MOST: usize = 63;
+/// Longest name of a pool: it stands in every line of a scrape.
+const POOL_NAME_AT_MOST: usize = 63;
+/// Longest name of a param in `params.*`; far beyond any that is in use.
+const PARAM_NAME_AT_MOST: usize = 256;
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix { path, .. } => write!(f, "{}", path.display()),
+            Self::Tcp(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// As on the command line: `host:port`, `ip:port`, `[v6]:port`, `unix:/path` or `/path`.
+impl FromStr for EndpointAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = unix_path(text) {
+            return socket_path(&Node::text(path)).map(Self::Unix);
+        }
+        let node = Node::text(text);
+        if text.parse::<SocketAddr>().is_ok() || text.starts_with('[') { ip(&node) } else { dns(&node) }
+    }
+}
+
+/// The path in `unix:/path` or `/path`.
+pub(super) fn unix_path(text: &str) -> Option<&str> {
+    text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text))
+}
+
+/// `10.0.0.7:9000` or `[::1]:9000`.
+pub(super) fn ip(node: &Node) -> Result<EndpointAddress, String> {
+    const EXAMPLE: &str = "write an IP address and a port, such as 10.0.0.7:9000 or \"[::1]:9000\"";
+    let text = text(node, EXAMPLE)?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(format!("{node} has no port to connect to; {EXAMPLE}")),
+        Ok(SocketAddr::V6(address)) if address.scope_id() != 0 => {
+            Err(format!("{node} has a zone, which cannot be used here; {EXAMPLE}"))
+        }
+        Ok(address) => Ok(EndpointAddress::Tcp { host: address.ip().to_string(), port: address.port() }),
+        Err(_) if dns(node).is_ok() => Err(format!("{node} is not an IP address; write a name as `dns:`")),
+        Err(_) => Err(format!("{node} is not an IP address with a port; {EXAMPLE}")),
+    }
+}
+
+/// `php.shop.svc.cluster.local:9000`.
+pub(super) fn dns(node: &Node) -> Result<EndpointAddress, String> {
+    const EXAMPLE: &str = "write a name and a port, such as php:9000";
+    let text = text(node, EXAMPLE)?;
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!("{node} has no port; {EXAMPLE}"));
+    };
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = match port.parse::<u16>() {
+        Ok(port) if digits && port > 0 => port,
+        _ => return Err(format!("{} is not a port from 1 to 65535; {EXAMPLE}", quoted(port))),
+    };
+    let is_ip = host.parse::<IpAddr>().is_ok() || host.starts_with('[');
+    if is_ip {
+        return Err(format!("{} is an IP address; write it as `address:`", quoted(host)));
+    }
+    if !is_dns_name(host) {
+        return Err(format!("{} is not a DNS name; {EXAMPLE}", quoted(host)));
+    }
+    // Names are the same in any case (RFC 4343), and two equal endpoints must be seen as equal.
+    Ok(EndpointAddress::Tcp { host: host.to_ascii_lowercase(), port })
+}
+
+/// An address to listen on. Port 0 asks the system for a free one.
+pub(super) fn listen(node: &Node) -> Result<SocketAddr, String> {
+    const EXAMPLE: &str = "write an IP address and a port, such as 127.0.0.1:9001 or \"[::]:9001\"";
+    let text = text(node, EXAMPLE)?;
+    text.parse().map_err(|_| format!("{node} is not an IP address with a port; {EXAMPLE}"))
+}
+
+pub(super) fn socket_path(node: &Node) -> Result<PathBuf, String> {
+    let path = absolute_path(node)?;
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_AT_MOST {
+        return Err(format!("a socket's path has at most {SOCKET_PATH_AT_MOST} bytes, this one has {length}"));
+    }
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(format!("{node} is a directory; write the path of a socket, such as /run/fcgimux.sock"));
+    }
+    Ok(path)
+}
+
+pub(super) fn absolute_path(node: &Node) -> Result<PathBuf, String> {
+    const EXAMPLE: &str = "write an absolute path, such as /run/fcgimux.sock";
+    let text = text(node, EXAMPLE)?;
+    if text.contains('\0') {
+        return Err(format!("{node} holds a NUL; {EXAMPLE}"));
+    }
+    if !Path::new(text).is_absolute() {
+        return Err(format!("{node} is not absolute; {EXAMPLE}"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A group by name or, with or without quotes, by number.
+pub(super) fn group(node: &Node) -> Result<String, String> {
+    let name = match node {
+        Node::Integer(number) => number.to_string(),
+        Node::Text(text) => text.clone(),
+        _ => String::new(),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-$".contains(&byte);
+    if name.is_empty() || name.starts_with('-') || !name.bytes().all(plain) {
+        return Err(format!("{node} is not a group; write its name or number, such as www-data"));
+    }
+    Ok(name)
+}
+
+/// The name of a pool is a label value and stands in logs: `[a-z0-9_-]+`.
+pub(super) fn pool_name(name: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    if name.is_empty() || name.len() > POOL_NAME_AT_MOST || !name.bytes().all(plain) {
+        return Err(format!(
+            "{} cannot name a pool; use 1 to {POOL_NAME_AT_MOST} of the characters a-z, 0-9, _ and -",
+            quoted(name)
+        ));
+    }
+    Ok(())
+}
+
+/// The name of a param: visible ASCII without `=`, which would end it in PHP's environment.
+pub(super) fn param_name(name: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'=';
+    if name.is_empty() || name.len() > PARAM_NAME_AT_MOST || !name.bytes().all(plain) {
+        return Err(format!("{} cannot name a param; write a name such as PHP_VALUE", quoted(name)));
+    }
+    Ok(())
+}
+
+fn text<'a>(node: &'a Node, example: &str) -> Result<&'a str, String> {
+    match node {
+        Node::Text(text) => Ok(text),
+        _ => Err(format!("{node} is not text; {example}")),
+    }
+}
+
+/// Letters, digits, `-` and, as in many service names, `_`; a dot at the end is the root and stays.
+fn is_dns_name(host: &str) -> bool {
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    let label = |label: &str| {
+        (1..=DNS_LABEL_AT_MOST).contains(&label.len())
+            && label.bytes().all(plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // "10.0.0" or "1.2.3.4.5" is a mistyped IP address, never a name: no top level domain is all digits.
+    let last_is_number = labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    labels.len() <= DNS_NAME_AT_MOST && labels.split('.').all(label) && !last_is_number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16) -> EndpointAddress {
+        EndpointAddress::Tcp { host: host.into(), port }
+    }
+
+    #[test]
+    fn an_upstream_is_read_in_every_form_and_shown_again() {
+        for (text, address, shown) in [
+            ("php:9000", tcp("php", 9000), "php:9000"),
+            (
+                "PHP.Shop.svc.cluster.local.:9000",
+                tcp("php.shop.svc.cluster.local.", 9000),
+                "php.shop.svc.cluster.local.:9000",
+            ),
+            ("10.0.0.7:9000", tcp("10.0.0.7", 9000), "10.0.0.7:9000"),
+            ("[::1]:9000", tcp("::1", 9000), "[::1]:9000"),
+            ("[0:0::1]:9000", tcp("::1", 9000), "[::1]:9000"),
+            ("/run/php.sock", EndpointAddress::Unix("/run/php.sock".into()), "/run/php.sock"),
+            ("unix:/run/php.sock", EndpointAddress::Unix("/run/php.sock".into()), "/run/php.sock"),
+        ] {
+            assert_eq!(text.parse(), Ok(address.clone()), "{text}");
+            assert_eq!(address.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_upstream_is_refused() {
+        for text in [
+            "",
+            "php",
+            ":9000",
+            "php:",
+            "php:0",
+            "php:65536",
+            "php:+1",
+            "php:9000:9000",
+            "::1:9000",
+            "[::1]",
+            "[php]:9000",
+            "1.2.3:9000",
+            "1.2.3.4.5:9000",
+            "-php:9000",
+            "a..b:9000",
+            "p hp:9000",
+            "unix:",
+            "unix:run/x",
+            "[fe80::1%2]:9000",
+            "10.0.0.7:0",
+            "tcp://php:9000",
+            "https://php:9000/",
+            "/run/",
+            "/a\0b",
+        ] {
+            assert!(text.parse::<EndpointAddress>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_and_an_address_are_told_apart() {
+        assert!(dns(&Node::text("10.0.0.7:9000")).unwrap_err().contains("`address:`"));
+        assert!(dns(&Node::text("[::1]:9000")).unwrap_err().contains("`address:`"));
+        assert!(ip(&Node::text("php:9000")).unwrap_err().contains("`dns:`"));
+    }
+
+    #[test]
+    fn a_socket_path_must_fit_the_address_of_the_system() {
+        let longest = format!("/{}", "x".repeat(106));
+        assert!(socket_path(&Node::text(&longest)).is_ok());
+        let message = socket_path(&Node::text(format!("{longest}x"))).unwrap_err();
+        assert_eq!(message, "a socket's path has at most 107 bytes, this one has 108");
+        assert!(socket_path(&Node::text("run/x.sock")).unwrap_err().contains("not absolute"));
+    }
+
+    #[test]
+    fn a_group_is_a_name_or_a_number() {
+        assert_eq!(group(&Node::text("www-data")), Ok("www-data".into()));
+        assert_eq!(group(&Node::Integer(33)), Ok("33".into()));
+        for node in [Node::text(""), Node::text("a b"), Node::Integer(-1), Node::Null, Node::Bool(true)] {
+            assert!(group(&node).is_err(), "{node}");
+        }
+    }
+
+    #[test]
+    fn names_are_held_to_their_characters() {
+        assert!(pool_name("php-8_2").is_ok());
+        for name in ["", "PHP", "a.b", "a b", "ä", &"x".repeat(64)] {
+            assert!(pool_name(name).is_err(), "{name}");
+        }
+        assert!(param_name("HTTP_PROXY").is_ok());
+        for name in ["", "A=B", "A B", "Ä", "A\n"] {
+            assert!(param_name(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Every key that a file may hold, with its default and one line on what it is for.
+//!
+//! The one table: the readers take their defaults and the known keys from here, flags go through the same readers, and
+//! the documentation is held to it.
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// `pools.*.queue.depth`: `*` is a name the operator chooses, `[]` an item of a list.
+    pub path: &'static str,
+    /// As one would write it in a file; `None`: must be given, or depends on something (then `doc` says on what).
+    pub default: Option<&'static str>,
+    pub doc: &'static str,
+}
+
+const fn key(path: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { path, default: Some(default), doc }
+}
+
+const fn key_without_default(path: &'static str, doc: &'static str) -> Key {
+    Key { path, default: None, doc }
+}
+
+/// In the order in which a file is best written.
+pub const KEYS: &[Key] = &[
+    key("listeners[].socket", "/run/fcgimux.sock", "path of the Unix socket that web servers connect to"),
+    key_without_default("listeners[].tcp", "IP address and port to listen on, instead of a Unix socket"),
+    key("listeners[].mode", "\"0660\"", "permission bits of the socket, octal, in quotes"),
+    key_without_default("listeners[].group", "group of the socket, by name or number; without it that of the process"),
+    key_without_default("listeners[].pool", "name of the pool that serves it; may be left out when there is one pool"),
+    key("listeners[].max_connections", "10000", "above so many connections at once a web server is answered 503"),
+    key("listeners[].timeouts.read", "60s", "a web server that owes bytes of a request for so long is hung up on"),
+    key("listeners[].timeouts.write", "60s", "a web server that takes no byte of a response for so long is hung up on"),
+    key("pools.*.application", "php-fpm", "the kind of application"),
+    key_without_default(
+        "pools.*.endpoints[].dns",
+        "name and port of an application; each address it resolves to is used",
+    ),
+    key_without_default("pools.*.endpoints[].address", "IP address and port of an application"),
+    key_without_default("pools.*.endpoints[].socket", "path of an application's Unix socket"),
+    key("pools.*.connections.per_endpoint", "8", "connections to one endpoint at most, in any state"),
+    key("pools.*.connections.idle_timeout", "30s", "one idle connection per endpoint may stay for so long"),
+    key("pools.*.connections.surplus_idle", "1s", "idle connections beyond that one go after so long"),
+    key(
+        "pools.*.connections.yield_after",
+        "1s",
+        "a connection busy without a pause for so long gives its worker up; or off",
+    ),
+    key(
+        "pools.*.connections.reprove_after",
+        "100ms",
+        "a connection idle for longer proves itself before the next request",
+    ),
+    key("pools.*.connections.max_age", "1h", "an older connection ends with its exchange; or off"),
+    key("pools.*.connections.max_requests", "off", "a connection ends after so many exchanges; or off"),
+    key("pools.*.queue.depth", "1024", "exchanges that may wait; one more is answered 503"),
+    key("pools.*.queue.timeout", "10s", "an exchange that waits for longer is answered 503"),
+    key("pools.*.timeouts.connect", "1s", "a connection must be open after so long"),
+    key("pools.*.timeouts.prove", "5s", "an application must answer the handshake within so long"),
+    key("pools.*.timeouts.first_byte", "60s", "the first byte of a response must come within so long; or off"),
+    key("pools.*.timeouts.between_bytes", "60s", "so long may pass between two bytes of a response; or off"),
+    key("pools.*.timeouts.exchange", "off", "an exchange must end within so long; or off"),
+    key("pools.*.params.max_size", "256KiB", "size of all params of a request together"),
+    key("pools.*.params.max_count", "1000", "number of params of a request"),
+    key("pools.*.params.deny", "[PHP_VALUE, PHP_ADMIN_VALUE]", "params that a request may not carry"),
+    key("pools.*.params.on_denied", "refuse", "what becomes of a request that does: refuse it, or strip the param"),
+    key("pools.*.params.set", "{}", "params that are added to every request, or replace those of the web server"),
+    key("pools.*.params.remove", "[HTTP_PROXY]", "params that are taken out of every request"),
+    key("pools.*.body.max_size", "off", "a larger request body is answered 413; or off"),
+    key("pools.*.body.memory", "256KiB", "bytes of one request body kept in memory; the rest goes to a file"),
+    key_without_default("pools.*.body.directory", "where that file is made; without it $TMPDIR, or /tmp"),
+    key(
+        "pools.*.reuse_after_body.post_up_to",
+        "16KiB",
+        "after a POST body up to this a connection is used again; or off",
+    ),
+    key("pools.*.reuse_after_body.multipart", "false", "whether that holds for multipart/form-data as well"),
+    key("pools.*.retry.attempts", "1", "how often one exchange may be sent again; or off"),
+    key("pools.*.retry.budget", "20%", "retries at most as a share of requests"),
+    key("admin.listen", "127.0.0.1:9253", "address of metrics, health and state; or off"),
+    key("log.level", "info", "error, warn, info or debug"),
+    key("log.format", "json", "json or text"),
+    key("log.access", "false", "one line per exchange"),
+    key("threads", "1", "threads that carry exchanges"),
+    key("drain.deadline", "25s", "running exchanges may go on for so long after SIGTERM"),
+];
+
+/// The key of that path, if it is one.
+pub fn key_at(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_stands_once_and_says_what_it_is_for() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(!key.doc.is_empty() && !key.doc.ends_with('.'), "{}", key.path);
+            assert!(KEYS[..index].iter().all(|other| other.path != key.path), "{}", key.path);
+            assert_eq!(key_at(key.path), Some(key));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What an operator may set, as plain structs that cannot hold an invalid value.
+//!
+//! Knows nothing of sockets or tasks. A file becomes a [`Config`] in [`Config::from_file`], the command line's short form
+//! in [`Config::for_upstreams`]; both give the same structs, so nothing below cares where a value came from.
+//!
+//! On the way: `file` turns text into untyped nodes, `build` and `pool` read those section by section (`section`) with the
+//! readers in `value`, `word` and `address`, and `defaults` is the one table of keys.
+
+mod address;
+mod build;
+mod defaults;
+mod file;
+mod flags;
+mod load;
+mod node;
+mod pool;
+mod section;
+mod show;
+mod value;
+mod violation;
+mod word;
+
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+pub use defaults::{KEYS, Key, key_at};
+pub use flags::Flags;
+pub use violation::{ConfigError, Violation, Violations};
+
+/// Everything that can be set, checked and with every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// At least one; their addresses differ.
+    pub listeners: Vec<Listener>,
+    /// At least one; their names differ.
+    pub pools: Vec<Pool>,
+    pub admin: Admin,
+    pub log: Log,
+    /// Threads of the data plane; 1 is a current-thread runtime.
+    pub threads: NonZeroU32,
+    /// How long running exchanges may go on after SIGTERM.
+    pub drain_deadline: Duration,
+}
+
+/// One socket that web servers connect to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub address: ListenAddress,
+    /// Name of the pool that serves it; one of [`Config::pools`].
+    pub pool: String,
+    /// Above so many connections at once a web server is answered 503.
+    pub max_connections: u32,
+    /// A web server that owes us bytes of a request and sends none for so long is hung up on.
+    pub read_timeout: Duration,
+    /// A web server that takes no byte of a response for so long is hung up on.
+    pub write_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    Unix {
+        path: PathBuf,
+        /// Permission bits of the socket file.
+        mode: u32,
+        /// Group that owns the socket file, by name or number; none: that of the process.
+        group: Option<String>,
+    },
+    Tcp(SocketAddr),
+}
+
+/// The endpoints of one application, their connections and the queue before them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// `[a-z0-9_-]+`, used as a label value.
+    pub name: String,
+    pub application: Application,
+    /// At least one; all different.
+    pub endpoints: Vec<EndpointAddress>,
+    pub connections: Connections,
+    pub queue: Queue,
+    pub timeouts: Timeouts,
+    pub params: Params,
+    pub body: Body,
+    pub reuse_after_body: ReuseAfterBody,
+    pub retry: Retry,
+}
+
+/// The dialect an application speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Application {
+    PhpFpm,
+}
+
+/// Where one application listens. Shown (`Display`) as `host:port` or as the path of the socket.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndpointAddress {
+    Unix(PathBuf),
+    /// `host` is an IP address (IPv6 without brackets) or a DNS name, resolved at each connect.
+    Tcp {
+        host: String,
+        port: u16,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connections {
+    /// Connections in any state to one endpoint never exceed this.
+    pub per_endpoint: u32,
+    /// One idle connection per endpoint may stay for so long.
+    pub idle_timeout: Duration,
+    /// Idle connections beyond that one go after so long.
+    pub surplus_idle: Duration,
+    /// A connection that went from exchange to exchange without a pause for so long gives its worker up, so that other
+    /// clients of the same application get their turn. `None`: never.
+    pub yield_after: Option<Duration>,
+    /// A connection idle for longer than this proves itself again in front of the next request.
+    pub reprove_after: Duration,
+    pub max_age: Option<Duration>,
+    pub max_requests: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// Waiters at most; one more is refused.
+    pub depth: u32,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// From connected to the answer of the GET_VALUES handshake.
+    pub prove: Duration,
+    pub first_byte: Option<Duration>,
+    pub between_bytes: Option<Duration>,
+    /// From the lease to END_REQUEST.
+    pub exchange: Option<Duration>,
+}
+
+#[derive(Clone, PartialEq)]
+pub struct Params {
+    /// Bytes of all name-value pairs together, encoded.
+    pub max_size: u64,
+    /// Number of pairs.
+    pub max_count: u32,
+    /// Names that a request may not carry (compared byte by byte).
+    pub deny: Vec<String>,
+    pub on_denied: OnDenied,
+    /// Pairs that replace those of the web server, or are added.
+    pub set: Vec<(String, String)>,
+    /// Names taken out of every request.
+    pub remove: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDenied {
+    Refuse,
+    Strip,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body {
+    /// Larger bodies are refused with 413; `None`: the web server's own limit is the only one.
+    pub max_size: Option<u64>,
+    /// Bytes of one body kept in memory; the rest goes to an unlinked file.
+    pub memory: u64,
+    /// Where that file is made.
+    pub directory: PathBuf,
+}
+
+/// After which bodies a connection may be used again (request smuggling, facts 10.5).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReuseAfterBody {
+    /// POST bodies up to this; `None`: after no body at all. Must not exceed PHP's `post_max_size`.
+    pub post_up_to: Option<u64>,
+    /// Whether multipart/form-data counts as such a POST: PHP may leave it half read (facts 10.5).
+    pub multipart: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// How often one exchange may be sent again; 0 is written `off`.
+    pub attempts: u32,
+    /// Retries at most as a share of requests, 0.0 to 1.0 (besides a small constant for quiet times).
+    pub budget: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// `None`: no admin server.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+    /// One line per exchange.
+    pub access: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}

@@ -1,0 +1,160 @@
+//! Nodes to a [`Pool`].
+
+use std::time::Duration;
+
+use super::{
+    Body, Connections, EndpointAddress, Params, Pool, Queue, Retry, ReuseAfterBody, Timeouts, address,
+    build::{SOME_TIME, TIME_OR_NONE},
+    node::Node,
+    section::Section,
+    value,
+    word::Word,
+};
+
+/// Bounds that keep a mistyped number from being taken at its word; each is far beyond any use.
+const PER_ENDPOINT_AT_MOST: u32 = 1000;
+const QUEUE_AT_MOST: u32 = 1_000_000;
+const PARAMS_AT_MOST: u32 = 100_000;
+const PARAMS_SIZE: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 20;
+const MEMORY_AT_MOST: u64 = 1 << 30;
+const BODY_AT_MOST: u64 = 1 << 40;
+const ATTEMPTS_AT_MOST: u32 = 10;
+const AGE_AT_MOST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+pub(super) fn pool(name: &str, section: &Section<'_>) -> Pool {
+    if let Err(message) = address::pool_name(name) {
+        section.complain_here(message);
+    }
+    Pool {
+        name: name.to_owned(),
+        application: section.value("application", Word::read),
+        endpoints: endpoints(section),
+        connections: connections(&section.section("connections")),
+        queue: queue(&section.section("queue")),
+        timeouts: timeouts(&section.section("timeouts")),
+        params: params(&section.section("params")),
+        body: body(&section.section("body")),
+        reuse_after_body: reuse_after_body(&section.section("reuse_after_body")),
+        retry: retry(&section.section("retry")),
+    }
+}
+
+fn endpoints(section: &Section<'_>) -> Vec<EndpointAddress> {
+    let sections = section.listed_sections("endpoints").unwrap_or_default();
+    if sections.is_empty() && section.is_sound(&["endpoints"]) {
+        section.complain("endpoints", "missing; name at least one, such as `- dns: php:9000`");
+    }
+    let mut endpoints = Vec::with_capacity(sections.len());
+    for item in sections {
+        let Some(endpoint) = endpoint(&item) else { continue };
+        if endpoints.contains(&endpoint) {
+            item.complain_here(format!("{endpoint} stands here a second time; remove one"));
+        } else {
+            endpoints.push(endpoint);
+        }
+    }
+    endpoints
+}
+
+fn endpoint(section: &Section<'_>) -> Option<EndpointAddress> {
+    let given = ["dns", "address", "socket"].into_iter().filter(|name| section.has(name)).count();
+    if given != 1 {
+        if section.is_sound_here() {
+            section.complain_here("an endpoint has one of: dns, address, socket");
+        }
+        return None;
+    }
+    let socket = |node: &Node| address::socket_path(node).map(EndpointAddress::Unix);
+    let tcp = section.given("dns", address::dns).or_else(|| section.given("address", address::ip));
+    tcp.or_else(|| section.given("socket", socket))
+}
+
+fn connections(section: &Section<'_>) -> Connections {
+    let connections = Connections {
+        per_endpoint: section.value("per_endpoint", value::small_count(1..=PER_ENDPOINT_AT_MOST)),
+        idle_timeout: section.value("idle_timeout", value::duration(SOME_TIME)),
+        surplus_idle: section.value("surplus_idle", value::duration(TIME_OR_NONE)),
+        yield_after: section.value("yield_after", value::or_off(value::duration(SOME_TIME))),
+        reprove_after: section.value("reprove_after", value::duration(TIME_OR_NONE)),
+        max_age: section.value("max_age", value::or_off(value::duration(*SOME_TIME.start()..=AGE_AT_MOST))),
+        max_requests: section.value("max_requests", value::or_off(value::count(1..=u64::MAX))),
+    };
+    let (surplus, idle) = (connections.surplus_idle, connections.idle_timeout);
+    if surplus > idle && section.is_sound(&["surplus_idle", "idle_timeout"]) {
+        let (surplus, idle) = (value::duration_text(surplus), value::duration_text(idle));
+        // At the key that stands in the file; the other may be a default.
+        let name = if section.has("surplus_idle") { "surplus_idle" } else { "idle_timeout" };
+        section.complain(name, format!("surplus_idle ({surplus}) may not be more than idle_timeout ({idle})"));
+    }
+    connections
+}
+
+fn queue(section: &Section<'_>) -> Queue {
+    Queue {
+        depth: section.value("depth", value::small_count(1..=QUEUE_AT_MOST)),
+        timeout: section.value("timeout", value::duration(SOME_TIME)),
+    }
+}
+
+fn timeouts(section: &Section<'_>) -> Timeouts {
+    Timeouts {
+        connect: section.value("connect", value::duration(SOME_TIME)),
+        prove: section.value("prove", value::duration(SOME_TIME)),
+        first_byte: section.value("first_byte", value::or_off(value::duration(SOME_TIME))),
+        between_bytes: section.value("between_bytes", value::or_off(value::duration(SOME_TIME))),
+        exchange: section.value("exchange", value::or_off(value::duration(SOME_TIME))),
+    }
+}
+
+fn params(section: &Section<'_>) -> Params {
+    let params = Params {
+        max_size: section.value("max_size", value::size(PARAMS_SIZE)),
+        max_count: section.value("max_count", value::small_count(1..=PARAMS_AT_MOST)),
+        deny: section.list("deny", param_name),
+        on_denied: section.value("on_denied", Word::read),
+        set: section.pairs("set", param_value),
+        remove: section.list("remove", param_name),
+    };
+    for (name, _) in params.set.iter().filter(|(name, _)| section.has("remove") && params.remove.contains(name)) {
+        section
+            .complain("remove", format!("{name} is in `set` as well; what is set replaces the web server's already"));
+    }
+    params
+}
+
+fn body(section: &Section<'_>) -> Body {
+    Body {
+        max_size: section.value("max_size", value::or_off(value::size(1..=BODY_AT_MOST))),
+        memory: section.value("memory", value::size(1..=MEMORY_AT_MOST)),
+        directory: section.given("directory", address::absolute_path).unwrap_or_else(std::env::temp_dir),
+    }
+}
+
+fn reuse_after_body(section: &Section<'_>) -> ReuseAfterBody {
+    ReuseAfterBody {
+        post_up_to: section.value("post_up_to", value::or_off(value::size(1..=BODY_AT_MOST))),
+        multipart: section.value("multipart", value::switch),
+    }
+}
+
+fn retry(section: &Section<'_>) -> Retry {
+    let attempts = section.value("attempts", value::or_off(value::small_count(1..=ATTEMPTS_AT_MOST)));
+    Retry { attempts: attempts.unwrap_or(0), budget: section.value("budget", value::percent) }
+}
+
+fn param_name(node: &Node) -> Result<String, String> {
+    match node {
+        Node::Text(name) => address::param_name(name).map(|()| name.clone()),
+        _ => Err(format!("{node} is not text; write the name of a param, such as PHP_VALUE")),
+    }
+}
+
+fn param_value(name: &str, value: &Node) -> Result<String, String> {
+    address::param_name(name)?;
+    match value {
+        Node::Text(text) if text.contains('\0') => Err("holds a NUL".to_owned()),
+        Node::Text(text) => Ok(text.clone()),
+        // Not shown: what stands here may be a password.
+        _ => Err("is not text; write it in quotes".to_owned()),
+    }
+}

@@ -1,0 +1,79 @@
+//! Settings that are one word out of a few.
+
+use super::{Application, LogFormat, LogLevel, OnDenied, node::Node};
+
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// Every word that may be written, with what it means.
+    const WORDS: &'static [(&'static str, Self)];
+
+    fn read(node: &Node) -> Result<Self, String> {
+        if let Node::Text(text) = node
+            && let Some((_, value)) = Self::WORDS.iter().find(|(word, _)| word == text)
+        {
+            return Ok(*value);
+        }
+        let words: Vec<&str> = Self::WORDS.iter().map(|(word, _)| *word).collect();
+        Err(format!("{node} is not one of: {}", words.join(", ")))
+    }
+
+    fn word(self) -> &'static str {
+        // Every variant stands in WORDS (a test holds it); the empty word could not be read back.
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| *word)
+    }
+}
+
+impl Word for Application {
+    const WORDS: &'static [(&'static str, Self)] = &[("php-fpm", Self::PhpFpm)];
+}
+
+impl Word for OnDenied {
+    const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("strip", Self::Strip)];
+}
+
+impl Word for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("json", Self::Json), ("text", Self::Text)];
+}
+
+impl Application {
+    /// As it is written in a file.
+    pub fn as_str(self) -> &'static str {
+        self.word()
+    }
+}
+
+impl LogLevel {
+    /// As it is written in a file.
+    pub fn as_str(self) -> &'static str {
+        self.word()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_word_is_read_back<T: Word + std::fmt::Debug>(variants: &[T]) {
+        assert_eq!(variants.len(), T::WORDS.len());
+        for variant in variants {
+            assert_eq!(T::read(&Node::text(variant.word())), Ok(*variant));
+        }
+    }
+
+    #[test]
+    fn every_variant_has_a_word_that_is_read_back() {
+        every_word_is_read_back(&[Application::PhpFpm]);
+        every_word_is_read_back(&[OnDenied::Refuse, OnDenied::Strip]);
+        every_word_is_read_back(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug]);
+        every_word_is_read_back(&[LogFormat::Json, LogFormat::Text]);
+    }
+
+    #[test]
+    fn another_word_is_refused_with_those_that_exist() {
+        assert_eq!(LogFormat::read(&Node::text("xml")), Err("`xml` is not one of: json, text".into()));
+    }
+}

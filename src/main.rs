@@ -1,0 +1,21 @@
+//! The program: reads the command line, then hands over to the library.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let config = match cli::parse() {
+        cli::Action::Run(config) => config,
+        cli::Action::Exit(code) => return code,
+    };
+    fcgimux::log::init(&config.log);
+    match fcgimux::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fcgimux: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! How an exchange breaks, and the three things that follow: may it be sent again, what is the web server told, what is
+//! noted of the connection.
+
+use super::{
+    label::{Closed, Outcome, RetryReason},
+    refuse::Status,
+};
+use std::fmt;
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    WebServer,
+    Application,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// End of stream where more was due.
+    Closed,
+    /// The connection broke: the operating system's words.
+    Broken(String),
+    /// Bytes that may not come.
+    Protocol(String),
+    /// Nothing came in time: which timeout.
+    Timeout(&'static str),
+    /// The web server took the request back (ABORT_REQUEST).
+    Aborted,
+}
+
+/// How far the exchange had come. What follows from it is the table in [`Failure::retry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Sent behind a GET_VALUES that has not been answered.
+    Unproven,
+    /// Sent, or being sent; the application may have begun.
+    Sent,
+    /// Bytes of the response have gone on.
+    Responding,
+}
+
+/// An exchange that did not end as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub origin: Origin,
+    pub kind: Kind,
+    pub phase: Phase,
+    /// Where exactly, in words; may be empty.
+    pub position: String,
+}
+
+impl Failure {
+    /// Whether the exchange may be sent again, on another connection (rule R12). `idempotent`: it may be executed twice.
+    ///
+    /// | failure | phase | sent again |
+    /// |---|---|---|
+    /// | the web server's | any | never |
+    /// | a timeout | any | never: the script may be running |
+    /// | bytes have gone on | responding | never |
+    /// | connection ended, GET_VALUES in front unanswered | unproven | always: it was not executed |
+    /// | protocol error, GET_VALUES in front unanswered | unproven | if idempotent |
+    /// | connection ended or protocol error | sent | if idempotent |
+    pub fn retry(&self, idempotent: bool) -> Option<RetryReason> {
+        match (self.origin, &self.kind, self.phase) {
+            (Origin::WebServer, ..) | (_, Kind::Timeout(_), _) | (_, _, Phase::Responding) => None,
+            (_, Kind::Closed | Kind::Broken(_), Phase::Unproven) => Some(RetryReason::Unproven),
+            (_, _, Phase::Unproven | Phase::Sent) => idempotent.then_some(RetryReason::Idempotent),
+        }
+    }
+
+    /// The answer in the application's stead; `None` where nothing can be mended: the web server is gone, or has a part
+    /// of a response already.
+    pub fn status(&self) -> Option<Status> {
+        match (self.origin, &self.kind, self.phase) {
+            (Origin::WebServer, ..) | (_, _, Phase::Responding) => None,
+            (_, Kind::Timeout(_), _) => Some(Status::GatewayTimeout),
+            _ => Some(Status::BadGateway),
+        }
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        match (self.origin, &self.kind) {
+            (Origin::WebServer, _) => Outcome::Gone,
+            (_, Kind::Timeout(_)) => Outcome::Timeout,
+            _ => Outcome::Broken,
+        }
+    }
+
+    /// What is noted of the connection.
+    pub fn closed(&self) -> Closed {
+        match (self.origin, &self.kind) {
+            (Origin::WebServer, _) => Closed::Gone,
+            (_, Kind::Timeout(_)) => Closed::Timeout,
+            (_, Kind::Protocol(_)) => Closed::Protocol,
+            (_, Kind::Closed | Kind::Broken(_) | Kind::Aborted) => Closed::Broken,
+        }
+    }
+
+    /// The worker may still be at work on the request (rule R15).
+    pub fn leaves_worker_busy(&self) -> bool {
+        self.origin == Origin::WebServer || matches!(self.kind, Kind::Timeout(_))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = match self.origin {
+            Origin::WebServer => "web server",
+            Origin::Application => "application",
+        };
+        match &self.kind {
+            Kind::Closed => write!(f, "{who} closed the connection")?,
+            Kind::Broken(error) => write!(f, "connection of the {who} broke: {error}")?,
+            Kind::Protocol(error) => write!(f, "{who} broke the protocol: {error}")?,
+            Kind::Aborted => write!(f, "{who} aborted the request")?,
+            Kind::Timeout(which) => write!(f, "{who} was too slow (timeouts.{which})")?,
+        }
+        if !self.position.is_empty() {
+            write!(f, " {}", self.position)?;
+        }
+        match self.phase {
+            Phase::Unproven => f.write_str("; the request was not executed"),
+            Phase::Sent => f.write_str("; the request may have been executed"),
+            Phase::Responding => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(origin: Origin, kind: Kind, phase: Phase) -> Failure {
+        Failure { origin, kind, phase, position: String::new() }
+    }
+
+    /// Each row of the table above: failure, phase, sent again if idempotent, sent again otherwise.
+    #[test]
+    fn the_retry_table_holds() {
+        use Phase::{Responding, Sent, Unproven};
+        let (web, app) = (Origin::WebServer, Origin::Application);
+        let (idempotent, unproven) = (Some(RetryReason::Idempotent), Some(RetryReason::Unproven));
+        let reset = || Kind::Broken("reset".into());
+        let garbage = || Kind::Protocol("garbage".into());
+        for (origin, kind, phase, may_twice, only_once) in [
+            (web, Kind::Closed, Unproven, None, None),
+            (web, Kind::Closed, Sent, None, None),
+            (web, Kind::Timeout("write"), Responding, None, None),
+            (app, Kind::Timeout("first_byte"), Unproven, None, None),
+            (app, Kind::Timeout("first_byte"), Sent, None, None),
+            (app, Kind::Closed, Responding, None, None),
+            (app, reset(), Responding, None, None),
+            (app, garbage(), Responding, None, None),
+            (app, Kind::Closed, Unproven, unproven, unproven),
+            (app, reset(), Unproven, unproven, unproven),
+            (app, garbage(), Unproven, idempotent, None),
+            (app, Kind::Closed, Sent, idempotent, None),
+            (app, reset(), Sent, idempotent, None),
+            (app, garbage(), Sent, idempotent, None),
+        ] {
+            let failure = failure(origin, kind, phase);
+            assert_eq!(failure.retry(true), may_twice, "{failure:?}");
+            assert_eq!(failure.retry(false), only_once, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_begun_cannot_be_answered_otherwise() {
+        let broken = failure(Origin::Application, Kind::Closed, Phase::Responding);
+        assert_eq!((broken.status(), broken.outcome(), broken.closed()), (None, Outcome::Broken, Closed::Broken));
+        let late = failure(Origin::Application, Kind::Timeout("first_byte"), Phase::Sent);
+        assert_eq!((late.status(), late.outcome()), (Some(Status::GatewayTimeout), Outcome::Timeout));
+        let dead = failure(Origin::Application, Kind::Closed, Phase::Sent);
+        assert_eq!(dead.status(), Some(Status::BadGateway));
+    }
+}

@@ -1,0 +1,116 @@
+//! The closed sets of words that metrics and logs use for what happened.
+
+/// Declares an enum whose variants have one lower-case word each, and an order for tables of handles.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Every variant, in the order of `as usize`.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word in metrics and logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// How an exchange ended, seen from the web server. Label `outcome`.
+    Outcome {
+        /// The application answered, END_REQUEST included.
+        Ok = "ok",
+        /// Answered in the application's stead before it had the request: see [`Refusal`].
+        Refused = "refused",
+        /// The application broke off; before the first byte the web server got a 502.
+        Broken = "broken",
+        /// A timeout of the application; before the first byte the web server got a 504.
+        Timeout = "timeout",
+        /// The web server hung up or aborted first.
+        Gone = "gone",
+    }
+}
+
+labels! {
+    /// Why an exchange was answered in the application's stead. Label `reason` of `refused_total`.
+    Refusal {
+        QueueFull = "queue_full",
+        QueueTimeout = "queue_timeout",
+        NoEndpoint = "no_endpoint",
+        Connections = "connections",
+        ParamsTooLarge = "params_too_large",
+        TooManyParams = "too_many_params",
+        BodyTooLarge = "body_too_large",
+        ParamDenied = "param_denied",
+        Malformed = "malformed",
+        LengthMismatch = "length_mismatch",
+        /// The body could not be stored on disk.
+        Storage = "storage",
+        ReadTimeout = "read_timeout",
+    }
+}
+
+labels! {
+    /// Why an exchange was sent again. Label `reason` of `retries_total`.
+    RetryReason {
+        /// The GET_VALUES in front of the request was not answered: it was not executed.
+        Unproven = "unproven",
+        /// An idempotent request whose connection ended without a byte.
+        Idempotent = "idempotent",
+    }
+}
+
+labels! {
+    /// Why an upstream connection was closed. Label `reason` of `upstream_connections_closed_total`.
+    Closed {
+        /// It never connected.
+        Connect = "connect",
+        /// It connected but did not prove itself.
+        Prove = "prove",
+        /// Idle for longer than allowed.
+        Idle = "idle",
+        /// Gave its worker up to others after long uninterrupted use.
+        Yield = "yield",
+        MaxAge = "max_age",
+        MaxRequests = "max_requests",
+        /// Its last request was sent without keep-conn: a body that PHP may leave unread.
+        Body = "body",
+        /// Each request to an endpoint that cannot keep connections (PHP before 8.2.13).
+        NotKept = "not_kept",
+        /// The application closed it between requests (pm.max_requests, reload, stop).
+        Application = "application",
+        /// It broke during an exchange.
+        Broken = "broken",
+        /// A record that must not come.
+        Protocol = "protocol",
+        Timeout = "timeout",
+        /// Its web server hung up during the exchange.
+        Gone = "gone",
+        Drain = "drain",
+    }
+}
+
+labels! {
+    /// The states of an upstream connection. Label `state` of `upstream_connections`.
+    ConnectionState {
+        Connecting = "connecting",
+        Proving = "proving",
+        Idle = "idle",
+        Leased = "leased",
+        Settling = "settling",
+    }
+}
+
+labels! {
+    /// Label `direction` of `bytes_total`.
+    Direction {
+        /// Web server to application.
+        Request = "request",
+        /// Application to web server.
+        Response = "response",
+    }
+}

@@ -1,0 +1,20 @@
+//! Every decision of the data plane, without I/O: bytes, events and the time go in, directives come out.
+//!
+//! * [`intake`]: what a web server sends, up to a whole [`Request`].
+//! * [`reply`] and [`proof`]: what an application sends during an exchange and around it.
+//! * [`pool`]: who gets which connection; when to connect, reap, yield, refuse.
+//! * [`failure`] and [`refuse`]: what becomes of an exchange that breaks, and what the web server is told.
+
+pub mod budget;
+pub mod failure;
+pub mod intake;
+pub mod label;
+pub mod policy;
+pub mod pool;
+pub mod proof;
+pub mod refuse;
+pub mod reply;
+pub mod request;
+pub mod snapshot;
+
+pub use request::Request;

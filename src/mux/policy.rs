@@ -1,0 +1,205 @@
+//! What a request may carry: limits, denied names, and the pairs that are set or taken out.
+
+use super::{label::Refusal, refuse::Refused};
+use crate::{
+    config,
+    wire::{MAX_CONTENT, Pairs, pair_len, put_pair},
+};
+
+/// A pool's rules for params and bodies, made once from its configuration.
+#[derive(Debug)]
+pub struct Policy {
+    params: config::Params,
+    reuse: config::ReuseAfterBody,
+    pub max_body: Option<u64>,
+    /// One bit per length of a name in `deny`, `set` or `remove`: most pairs are passed by with one test.
+    lengths: u64,
+}
+
+/// What one pass over the pairs found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings {
+    /// CONTENT_LENGTH; `None` when it is absent or empty.
+    pub(super) content_length: Option<u64>,
+    pub(super) method: Method,
+    pub(super) multipart: bool,
+    /// Some pair must go, or one must be added.
+    rewrite: bool,
+}
+
+/// A request method, as far as it matters here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    Post,
+    /// GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110, 9.2.2).
+    Idempotent,
+    /// Any other, or none at all.
+    #[default]
+    Other,
+}
+
+impl Method {
+    fn from_bytes(value: &[u8]) -> Self {
+        match value {
+            b"POST" => Self::Post,
+            b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE" => Self::Idempotent,
+            _ => Self::Other,
+        }
+    }
+}
+
+const CONTENT_LENGTH: &[u8] = b"CONTENT_LENGTH";
+
+fn length_bit(name: &[u8]) -> u64 {
+    1 << name.len().min(63)
+}
+
+fn refused(refusal: Refusal, detail: String) -> Refused {
+    Refused { refusal, detail }
+}
+
+impl Policy {
+    pub fn new(pool: &config::Pool) -> Self {
+        let params = pool.params.clone();
+        let names = params.deny.iter().chain(&params.remove).chain(params.set.iter().map(|(name, _)| name));
+        let lengths = names.fold(0, |bits, name| bits | length_bit(name.as_bytes()));
+        Self { params, reuse: pool.reuse_after_body.clone(), max_body: pool.body.max_size, lengths }
+    }
+
+    /// Bytes of params that one request may carry.
+    pub fn max_params(&self) -> u64 {
+        self.params.max_size
+    }
+
+    fn denies(&self, name: &[u8]) -> bool {
+        self.params.deny.iter().any(|denied| denied.as_bytes() == name)
+    }
+
+    /// True for a pair of the web server's that does not go on as it is.
+    fn drops(&self, name: &[u8]) -> bool {
+        self.denies(name)
+            || self.params.remove.iter().any(|removed| removed.as_bytes() == name)
+            || self.params.set.iter().any(|(set, _)| set.as_bytes() == name)
+    }
+
+    /// Looks at every pair once.
+    ///
+    /// # Errors
+    /// The request must be refused: malformed pairs, too many, one too large, a denied one, or a CONTENT_LENGTH that is
+    /// no number or is there twice with different values.
+    pub(super) fn inspect(&self, params: &[u8]) -> Result<Findings, Refused> {
+        let mut found = Findings { rewrite: !self.params.set.is_empty(), ..Findings::default() };
+        let (mut pairs, mut count, mut start) = (Pairs::new(params), 0, 0);
+        while let Some(pair) = pairs.next() {
+            let (name, value) = pair.map_err(|error| refused(Refusal::Malformed, format!("PARAMS: {error}")))?;
+            count += 1;
+            if count > self.params.max_count {
+                let detail = format!("more than {} params (params.max_count)", self.params.max_count);
+                return Err(refused(Refusal::TooManyParams, detail));
+            }
+            if pairs.position() - start > MAX_CONTENT {
+                let detail = format!("param {} is larger than one record ({MAX_CONTENT} bytes)", show(name));
+                return Err(refused(Refusal::ParamsTooLarge, detail));
+            }
+            start = pairs.position();
+            if self.lengths & length_bit(name) != 0 && self.drops(name) {
+                if self.denies(name) && self.params.on_denied == config::OnDenied::Refuse {
+                    let detail = format!("param {} is denied (params.deny)", show(name));
+                    return Err(refused(Refusal::ParamDenied, detail));
+                }
+                found.rewrite = true;
+                continue;
+            }
+            found.note(name, value)?;
+        }
+        for (name, value) in &self.params.set {
+            found.note(name.as_bytes(), value.as_bytes())?;
+        }
+        Ok(found)
+    }
+
+    /// The params as they go on: without what is dropped, with what is set, and with CONTENT_LENGTH when `length` gives
+    /// one that the web server did not. `None`: unchanged.
+    pub(super) fn rewrite(&self, params: &[u8], found: &Findings, length: Option<u64>) -> Option<Vec<u8>> {
+        if !found.rewrite && length.is_none() {
+            return None;
+        }
+        let mut out = Vec::with_capacity(params.len() + 64);
+        // An error cannot come: inspect() has read the same bytes.
+        for (name, value) in Pairs::new(params).filter_map(Result::ok) {
+            if !self.drops(name) && !(length.is_some() && name == CONTENT_LENGTH) {
+                put_pair(&mut out, name, value);
+            }
+        }
+        for (name, value) in &self.params.set {
+            put_pair(&mut out, name.as_bytes(), value.as_bytes());
+        }
+        if let Some(length) = length {
+            put_pair(&mut out, CONTENT_LENGTH, length.to_string().as_bytes());
+        }
+        Some(out)
+    }
+
+    /// May the connection be used again after this request? Only if PHP itself has read the whole body: what a script
+    /// leaves unread would be taken for records (fact 10.5).
+    pub(super) fn reusable_after(&self, found: &Findings, body: u64) -> bool {
+        let whole = |limit| found.method == Method::Post && body <= limit && (!found.multipart || self.reuse.multipart);
+        body == 0 || self.reuse.post_up_to.is_some_and(whole)
+    }
+}
+
+impl Findings {
+    /// Takes note of one pair. Of several pairs of one name PHP takes the last (fact 9.6), and so do we.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        match name {
+            b"REQUEST_METHOD" => self.method = Method::from_bytes(value),
+            b"CONTENT_TYPE" => {
+                let word = b"multipart";
+                self.multipart = value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+            }
+            CONTENT_LENGTH if !value.is_empty() => {
+                let length = content_length(value)?;
+                if self.content_length.is_some_and(|first| first != length) {
+                    let detail = "CONTENT_LENGTH is there twice with different values".into();
+                    return Err(refused(Refusal::LengthMismatch, detail));
+                }
+                self.content_length = Some(length);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn content_length(value: &[u8]) -> Result<u64, Refused> {
+    let digits = value.iter().all(u8::is_ascii_digit) && value.len() < 20;
+    let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+    number.ok_or_else(|| refused(Refusal::LengthMismatch, format!("CONTENT_LENGTH is {}, not a length", show(value))))
+}
+
+/// Bytes from the network, for a message: short, and nothing that a log could trip over.
+fn show(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).escape_debug().collect();
+    if bytes.len() > 64 { format!("{text:?}...") } else { format!("\"{text}\"") }
+}
+
+/// Appends PARAMS records; no pair spans two of them (fact 9.4). `params` has been inspected.
+pub(super) fn put_params(out: &mut Vec<u8>, id: u16, params: &[u8]) {
+    use crate::wire::{Kind, put_record};
+    if params.len() <= MAX_CONTENT {
+        if !params.is_empty() {
+            put_record(out, Kind::Params, id, params);
+        }
+    } else {
+        let (mut pairs, mut from, mut to) = (Pairs::new(params), 0, 0);
+        while let Some(Ok((name, value))) = pairs.next() {
+            if to + pair_len(name.len(), value.len()) - from > MAX_CONTENT && to > from {
+                put_record(out, Kind::Params, id, &params[from..to]);
+                from = to;
+            }
+            to = pairs.position();
+        }
+        put_record(out, Kind::Params, id, &params[from..to]);
+    }
+    put_record(out, Kind::Params, id, &[]);
+}

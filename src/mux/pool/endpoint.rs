@@ -1,0 +1,197 @@
+//! One address of an application: how many connections it has, and whether it answers.
+
+use super::{Handshake, SlotKey};
+use crate::mux::label::ConnectionState;
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
+
+/// Failures in a row after which an endpoint is down.
+const FAILURES: u32 = 3;
+/// ... or the time that they have lasted.
+const FAILING_FOR: Duration = Duration::from_secs(1);
+/// Pause after the first failure; doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// An endpoint that did not keep connections is asked again after this: PHP may have been upgraded.
+const RELEARN: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Up,
+    /// Failing, but not for long: waiters go on waiting.
+    Suspect,
+    Down,
+}
+
+/// What is known of how an application treats a kept connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manners {
+    Unknown,
+    /// Closed behind one handshake: old, or stopping.
+    Doubtful,
+    Kept,
+    /// Does not keep connections; learned at this time.
+    NotKept(Instant),
+}
+
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) name: String,
+    /// Idle connections, the most recently used last.
+    pub(super) idle: Vec<SlotKey>,
+    /// Closed connections whose worker may still be at work (rule R15).
+    pub(super) ghosts: usize,
+    /// When a worker was last given back to everybody.
+    pub(super) gave_back: Option<Instant>,
+    /// Its place among the endpoints that have idle connections.
+    pub(super) rank: Option<(usize, Reverse<Instant>)>,
+    counts: [usize; ConnectionState::ALL.len()],
+    manners: Manners,
+    /// Failures since the last success, and when they began.
+    failures: u32,
+    failing_since: Option<Instant>,
+    /// Nothing is opened before this.
+    retry_at: Option<Instant>,
+    health: Health,
+    ejections: u64,
+}
+
+impl Endpoint {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            idle: vec![],
+            ghosts: 0,
+            gave_back: None,
+            rank: None,
+            counts: [0; ConnectionState::ALL.len()],
+            manners: Manners::Unknown,
+            failures: 0,
+            failing_since: None,
+            retry_at: None,
+            health: Health::Up,
+            ejections: 0,
+        }
+    }
+
+    // ---------------------------------------------------------------- commands
+
+    /// One connection changed its state; `None`: did not exist before, or does not any more.
+    pub(super) fn moved(&mut self, from: Option<ConnectionState>, to: Option<ConnectionState>) {
+        if let Some(from) = from {
+            self.counts[from as usize] -= 1;
+        }
+        if let Some(to) = to {
+            self.counts[to as usize] += 1;
+        }
+    }
+
+    /// It answered.
+    pub(super) fn recovered(&mut self) {
+        (self.failures, self.failing_since, self.retry_at, self.health) = (0, None, None, Health::Up);
+    }
+
+    /// It did not; returns when it may be tried again.
+    pub(super) fn failed(&mut self, now: Instant) -> Instant {
+        self.failures = self.failures.saturating_add(1);
+        let since = *self.failing_since.get_or_insert(now);
+        let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(10)).min(LONGEST_PAUSE);
+        let retry_at = now + pause;
+        self.retry_at = Some(retry_at);
+        let working = self.count(ConnectionState::Idle) + self.at_work() > 0;
+        let down = !working && (self.failures >= FAILURES || now.saturating_duration_since(since) >= FAILING_FOR);
+        if down && self.health != Health::Down {
+            self.ejections += 1;
+        }
+        if self.health != Health::Down {
+            self.health = if down { Health::Down } else { Health::Suspect };
+        }
+        retry_at
+    }
+
+    /// It answered a handshake and closed. Returns whether it is known from now on not to keep connections: only after
+    /// two in a row, since a worker that stops looks the same (fact 6.2).
+    pub(super) fn saw_close_behind_answer(&mut self, now: Instant) -> bool {
+        let news = self.manners == Manners::Doubtful;
+        self.manners = match self.manners {
+            Manners::Unknown | Manners::Kept => Manners::Doubtful,
+            Manners::Doubtful | Manners::NotKept(_) => Manners::NotKept(now),
+        };
+        news
+    }
+
+    /// It answered twice on one connection.
+    pub(super) fn learned_kept(&mut self) {
+        self.manners = Manners::Kept;
+    }
+
+    /// It closed a connection right behind its handshake: another PHP may have come in its place.
+    pub(super) fn forget_manners(&mut self) {
+        if self.manners == Manners::Kept {
+            self.manners = Manners::Unknown;
+        }
+    }
+
+    /// The pause after a failure is over. Returns whether it should be tried even if nobody waits.
+    pub(super) fn pause_over(&mut self, now: Instant) -> bool {
+        self.retry_at.take_if(|at| *at <= now).is_some() && self.health == Health::Down
+    }
+
+    // ---------------------------------------------------------------- getters
+
+    pub(super) fn handshake(&self, now: Instant) -> Handshake {
+        match self.manners {
+            Manners::Kept => Handshake::Prove,
+            Manners::NotKept(at) if now.saturating_duration_since(at) < RELEARN => Handshake::Skip,
+            _ => Handshake::Learn,
+        }
+    }
+
+    pub(super) fn kept(&self) -> bool {
+        !matches!(self.manners, Manners::NotKept(_))
+    }
+
+    pub(super) fn count(&self, state: ConnectionState) -> usize {
+        self.counts[state as usize]
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    /// Leased or settling.
+    pub(super) fn at_work(&self) -> usize {
+        self.count(ConnectionState::Leased) + self.count(ConnectionState::Settling)
+    }
+
+    /// Workers that are, or may be, held by us.
+    pub(super) fn occupied(&self) -> usize {
+        self.connections() + self.ghosts
+    }
+
+    /// By state; places of workers that may still be busy count as settling.
+    pub(super) fn counts_with_ghosts(&self) -> [usize; ConnectionState::ALL.len()] {
+        let mut counts = self.counts;
+        counts[ConnectionState::Settling as usize] += self.ghosts;
+        counts
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health
+    }
+
+    pub(super) fn ejections(&self) -> u64 {
+        self.ejections
+    }
+
+    /// Room for one more, and not left alone after a failure.
+    pub(super) fn may_open(&self, limit: usize) -> bool {
+        self.connections() < limit && self.retry_at.is_none() && self.health != Health::Down
+    }
+}

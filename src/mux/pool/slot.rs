@@ -1,0 +1,86 @@
+//! The connections of a pool, and keys to them that never go stale unnoticed.
+
+use crate::mux::label::ConnectionState;
+use slab::Slab;
+use std::time::Instant;
+
+/// Names one connection: a place, and a serial number that never comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotKey {
+    index: usize,
+    serial: u64,
+}
+
+impl SlotKey {
+    pub(super) fn index(self) -> usize {
+        self.index
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Slot<C> {
+    pub(super) endpoint: usize,
+    pub(super) state: ConnectionState,
+    /// When it came into its state.
+    pub(super) since: Instant,
+    /// When it began to connect.
+    pub(super) opened: Instant,
+    /// Exchanges it was leased for.
+    pub(super) used: u64,
+    /// There while idle; otherwise the driver has it.
+    pub(super) connection: Option<C>,
+    serial: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Slots<C> {
+    slab: Slab<Slot<C>>,
+    next_serial: u64,
+}
+
+impl<C> Default for Slots<C> {
+    fn default() -> Self {
+        Self { slab: Slab::new(), next_serial: 0 }
+    }
+}
+
+impl<C> Slots<C> {
+    pub(super) fn insert(&mut self, endpoint: usize, now: Instant) -> SlotKey {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let state = ConnectionState::Connecting;
+        let slot = Slot { endpoint, state, since: now, opened: now, used: 0, connection: None, serial };
+        SlotKey { index: self.slab.insert(slot), serial }
+    }
+
+    /// A key comes from a lease or a directive, and each of those ends with its connection: one that resolves to nothing
+    /// is a defect, and going on would hand one visitor's connection to another.
+    pub(super) fn get(&self, key: SlotKey) -> &Slot<C> {
+        self.slab.get(key.index).filter(|slot| slot.serial == key.serial).expect("a key outlived its connection")
+    }
+
+    pub(super) fn get_mut(&mut self, key: SlotKey) -> &mut Slot<C> {
+        self.try_get_mut(key).expect("a key outlived its connection")
+    }
+
+    pub(super) fn try_get_mut(&mut self, key: SlotKey) -> Option<&mut Slot<C>> {
+        self.slab.get_mut(key.index).filter(|slot| slot.serial == key.serial)
+    }
+
+    pub(super) fn remove(&mut self, key: SlotKey) -> Slot<C> {
+        self.get(key);
+        self.slab.remove(key.index)
+    }
+
+    pub(super) fn idle(&self) -> Vec<SlotKey> {
+        let idle = self.slab.iter().filter(|(_, slot)| slot.connection.is_some());
+        idle.map(|(index, slot)| SlotKey { index, serial: slot.serial }).collect()
+    }
+
+    pub(super) fn idle_mut(&mut self) -> impl Iterator<Item = (SlotKey, &mut C)> {
+        self.slab.iter_mut().filter_map(|(index, slot)| {
+            let key = SlotKey { index, serial: slot.serial };
+            slot.connection.as_mut().map(|connection| (key, connection))
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! What an application sends during one exchange: which bytes go on to the web server, and when it has ended cleanly.
+
+use crate::wire::{END_BODY_LEN, Header, Kind, MANAGEMENT_ID, Piece, ScanError, Scanner, set_id};
+
+/// What to do with the bytes shown: the first `forward` go on, the next `skip` are dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    pub forward: usize,
+    pub skip: usize,
+}
+
+/// Bytes that an application may not send during an exchange; the connection is given up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    #[error("{0}")]
+    Scan(#[from] ScanError),
+    #[error("{} record during a request", .0.name())]
+    Kind(Kind),
+    #[error("END_REQUEST of {0} bytes in place of 8")]
+    EndLength(u16),
+}
+
+/// What is done with the record under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Current {
+    Forward,
+    /// Forwarded; the exchange ends with it.
+    End,
+    /// The answer to the GET_VALUES in front of the request.
+    Proof,
+    Skip,
+}
+
+/// Reads one response.
+///
+/// The bytes are changed in place: headers that go on carry the web server's request id.
+#[derive(Debug)]
+pub struct Reply {
+    scanner: Scanner,
+    current: Current,
+    /// Our id on the upstream connection.
+    ours: u16,
+    /// The web server's id.
+    theirs: u16,
+    /// A GET_VALUES_RESULT is due before the response.
+    proof_due: bool,
+    /// Bytes of the response have gone on.
+    started: bool,
+    /// A record came that does not belong to this exchange; the connection is not used again.
+    strays: bool,
+    /// END_REQUEST has gone on, padding included.
+    ended: bool,
+}
+
+/// Proof that an exchange ended with its END_REQUEST and that the scanner stands right behind it. Only this leads to
+/// the fence, and only the fence back to the pool.
+#[derive(Debug)]
+#[must_use]
+pub struct Finished {
+    pub(super) clean: bool,
+}
+
+impl Finished {
+    /// Whether the connection may go on to the fence: nothing came on it that does not belong.
+    pub fn clean(&self) -> bool {
+        self.clean
+    }
+}
+
+impl Reply {
+    /// `proof_due`: the request was sent with a GET_VALUES in front.
+    pub fn new(ours: u16, theirs: u16, proof_due: bool) -> Self {
+        let (scanner, current) = (Scanner::default(), Current::Skip);
+        Self { scanner, current, ours, theirs, proof_due, started: false, strays: false, ended: false }
+    }
+
+    /// Scans from the start of `bytes`; call again with what is left until both counts are 0.
+    ///
+    /// # Errors
+    /// The application broke the protocol; nothing more of `bytes` may go on.
+    pub fn scan(&mut self, bytes: &mut [u8]) -> Result<Scan, ReplyError> {
+        let mut forward = 0;
+        while !self.ended {
+            let Some(piece) = self.scanner.next(&bytes[forward..])? else { break };
+            if let Piece::Header(header) = piece {
+                self.current = self.judge(header)?;
+            }
+            let kept = matches!(self.current, Current::Forward | Current::End);
+            if kept && matches!(piece, Piece::Header(_)) {
+                set_id(&mut bytes[forward..], self.theirs);
+            }
+            self.finish_record();
+            if !kept {
+                return Ok(Scan { forward, skip: piece.len() });
+            }
+            forward += piece.len();
+            self.started = true;
+        }
+        Ok(Scan { forward, skip: 0 })
+    }
+
+    fn judge(&mut self, header: Header) -> Result<Current, ReplyError> {
+        match header.kind {
+            Kind::GetValuesResult if header.id == MANAGEMENT_ID && self.proof_due => Ok(Current::Proof),
+            Kind::Stdout | Kind::Stderr | Kind::EndRequest if header.id != self.ours => {
+                self.strays = true;
+                Ok(Current::Skip)
+            }
+            Kind::EndRequest if header.content != END_BODY_LEN as u16 => Err(ReplyError::EndLength(header.content)),
+            Kind::EndRequest => Ok(Current::End),
+            Kind::Stdout | Kind::Stderr => Ok(Current::Forward),
+            other => Err(ReplyError::Kind(other)),
+        }
+    }
+
+    fn finish_record(&mut self) {
+        if self.scanner.at_boundary() {
+            match self.current {
+                Current::Proof => self.proof_due = false,
+                Current::End => self.ended = true,
+                Current::Forward | Current::Skip => {}
+            }
+        }
+    }
+
+    /// Bytes of the response have gone on: nothing can be mended any more.
+    pub fn started(&self) -> bool {
+        self.started
+    }
+
+    /// The GET_VALUES in front of the request has not been answered: the request was not executed (rule R12).
+    pub fn proof_due(&self) -> bool {
+        self.proof_due
+    }
+
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The token, once the response has ended.
+    pub fn finish(self) -> Option<Finished> {
+        let clean = !self.strays && !self.proof_due;
+        self.ended.then_some(Finished { clean })
+    }
+
+    /// Where the application stopped, for messages: "inside a record (12 bytes of content, 4 of padding missing)".
+    pub fn position(&self) -> String {
+        match self.scanner.outstanding() {
+            (0, 0) if self.started => "between two records of its response".into(),
+            (0, 0) => "before its response".into(),
+            (content, padding) => format!("inside a record ({content} bytes of content, {padding} of padding missing)"),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! One exchange over one leased connection: the request out, the response back, both watched.
+
+use super::{
+    clock,
+    outgoing::Outgoing,
+    pool::{Leased, SharedPool},
+    scratch,
+    spool::Spool,
+    webserver::{Heard, WebServer},
+};
+use crate::{
+    config::Listener,
+    mux::{
+        failure::{Failure, Kind, Origin, Phase},
+        label::Direction,
+        reply::Reply,
+    },
+};
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+/// A web server is watched for a hang-up once an exchange has lasted so long: registering a socket for one that is
+/// over sooner costs more than it can save.
+pub(super) const WATCH_AFTER: Duration = Duration::from_millis(10);
+/// Reads in a row before others get their turn.
+const READS: usize = 16;
+
+/// The state of one exchange between the two connections.
+pub(super) struct Exchange<'a> {
+    pub(super) web: &'a mut WebServer,
+    pub(super) leased: &'a mut Leased,
+    pub(super) outgoing: &'a mut Outgoing,
+    pub(super) reply: Reply,
+    pub(super) listener: &'a Listener,
+    pub(super) pool: &'a SharedPool,
+    clocks: Clocks,
+    /// A header of the response of which not all has come.
+    carry: Vec<u8>,
+    /// Sending failed; what the application says until it closes is still heard.
+    send_error: Option<io::Error>,
+}
+
+/// When what happened.
+#[derive(Debug)]
+struct Clocks {
+    started: Instant,
+    /// Last time that the application took or gave a byte.
+    application: Instant,
+    /// Last time that the web server took a byte.
+    web_server: Instant,
+    alarm: clock::Alarm,
+}
+
+/// Where one exchange takes place, and for whom.
+pub(super) struct Scene<'a> {
+    pub(super) listener: &'a Listener,
+    pub(super) pool: &'a SharedPool,
+}
+
+impl<'a> Exchange<'a> {
+    /// `theirs` is the web server's request id; `prefix`: the request goes behind a GET_VALUES.
+    pub(super) fn new(
+        web: &'a mut WebServer,
+        leased: &'a mut Leased,
+        outgoing: &'a mut Outgoing,
+        scene: &Scene<'a>,
+        theirs: u16,
+        prefix: bool,
+    ) -> Self {
+        let Scene { listener, pool } = *scene;
+        let now = clock::now();
+        let clocks = Clocks { started: now, application: now, web_server: now, alarm: pool.alarm() };
+        let reply = Reply::new(outgoing.id(), theirs, prefix);
+        Self { web, leased, outgoing, reply, listener, pool, clocks, carry: vec![], send_error: None }
+    }
+
+    /// Runs to END_REQUEST. Its last bytes may still be pending at the web server. Returns the reply and what came
+    /// behind it.
+    ///
+    /// # Errors
+    /// It broke; the connection must be discarded.
+    pub(super) async fn run(mut self) -> Result<(Reply, Vec<u8>), (Failure, Reply)> {
+        let ended = poll_fn(|context| self.poll(context)).await;
+        match ended {
+            Ok(()) => Ok((self.reply, self.carry)),
+            Err((origin, kind)) => {
+                let failure = self.failure(origin, kind);
+                Err((failure, self.reply))
+            }
+        }
+    }
+
+    fn failure(&self, origin: Origin, kind: Kind) -> Failure {
+        let phase = match () {
+            () if self.reply.started() => Phase::Responding,
+            () if self.reply.proof_due() => Phase::Unproven,
+            () => Phase::Sent,
+        };
+        let position = match origin {
+            Origin::Application => self.reply.position(),
+            Origin::WebServer => "before its response was whole".into(),
+        };
+        Failure { origin, kind, phase, position }
+    }
+
+    /// Fixed order: out, in, the web server, the clock.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), (Origin, Kind)>> {
+        self.poll_send(context);
+        for _ in 0..READS {
+            match self.poll_relay(context) {
+                Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
+                Poll::Pending => return self.poll_rest(context),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) {
+        while !self.outgoing.is_done() && self.send_error.is_none() {
+            let upstream = self.leased.upstream();
+            match self.outgoing.poll_send(context, &mut upstream.socket) {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => self.send_error = Some(error),
+                Poll::Ready(Ok(sent)) => {
+                    self.leased.upstream().quick_acks();
+                    self.clocks.application = clock::now();
+                    self.pool.metrics.bytes(Direction::Request, sent);
+                }
+            }
+        }
+    }
+
+    /// Moves one read's worth of the response. True once it has ended.
+    fn poll_relay(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, (Origin, Kind)>> {
+        if !self.web.is_clear() {
+            match self.web.poll_flush(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(web_server_broke(&error))),
+                Poll::Ready(Ok(_)) => self.clocks.web_server = clock::now(),
+            }
+            return Poll::Ready(Ok(false));
+        }
+        scratch::with(|buffer| {
+            let (head, space) = buffer.split_at_mut(self.carry.len());
+            let read = match self.leased.upstream().socket.poll_recv(context, space) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(read) => read.map_err(|error| self.application_broke(&error))?,
+            };
+            if read == 0 {
+                return Poll::Ready(Err(self.application_closed()));
+            }
+            head.copy_from_slice(&self.carry);
+            let len = self.carry.len() + read;
+            self.carry.clear();
+            self.clocks.application = clock::now();
+            Poll::Ready(self.relay(&mut buffer[..len]))
+        })
+    }
+
+    /// Passes on what may go on of `bytes`, and keeps what is not whole or lies behind the end.
+    fn relay(&mut self, bytes: &mut [u8]) -> Result<bool, (Origin, Kind)> {
+        let mut at = 0;
+        loop {
+            let began = self.reply.started();
+            let scan = match self.reply.scan(&mut bytes[at..]) {
+                Ok(scan) => scan,
+                Err(error) => return Err((Origin::Application, Kind::Protocol(error.to_string()))),
+            };
+            if scan.forward > 0 {
+                if !began {
+                    self.pool
+                        .metrics
+                        .first_byte(self.clocks.application.saturating_duration_since(self.clocks.started));
+                    self.clocks.web_server = self.clocks.application;
+                }
+                self.pool.metrics.bytes(Direction::Response, scan.forward as u64);
+                self.web.send(&bytes[at..at + scan.forward]).map_err(|error| web_server_broke(&error))?;
+            }
+            at += scan.forward + scan.skip;
+            if self.reply.ended() || (scan.forward == 0 && scan.skip == 0) {
+                self.carry.extend_from_slice(&bytes[at..]);
+                return Ok(self.reply.ended());
+            }
+        }
+    }
+
+    /// While nothing moves: has the web server hung up, or has something taken too long?
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Result<(), (Origin, Kind)>> {
+        if self.web.is_watched()
+            && let Poll::Ready(heard) = self.web.poll_hear(context, &mut Spool::default())
+        {
+            return Poll::Ready(Err(match heard {
+                Ok(Heard::Aborted) => (Origin::WebServer, Kind::Aborted),
+                // The intake takes no other request while one runs.
+                Ok(_) => (Origin::WebServer, Kind::Protocol("a request while another runs".into())),
+                Err(over) => (Origin::WebServer, over.into()),
+            }));
+        }
+        loop {
+            let (deadline, then) = self.deadline();
+            if self.clocks.alarm.poll(context, Some(deadline)).is_pending() {
+                return Poll::Pending;
+            }
+            match then {
+                Some(late) => return Poll::Ready(Err(late)),
+                None => {
+                    self.web.watch().map_err(|error| web_server_broke(&error))?;
+                    // Look at it, and have its waker set.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// The next deadline and what it means; `None`: begin to watch the web server.
+    fn deadline(&self) -> (Instant, Option<(Origin, Kind)>) {
+        let watch = (!self.web.is_watched()).then_some((self.clocks.started + WATCH_AFTER, None));
+        let late = |origin, which| Some((origin, Kind::Timeout(which)));
+        let exchange = self
+            .pool
+            .config
+            .timeouts
+            .exchange
+            .map(|limit| (self.clocks.started + limit, late(Origin::Application, "exchange")));
+        let progress = if !self.web.is_clear() {
+            let at = self.clocks.web_server + self.listener.write_timeout;
+            Some((at, late(Origin::WebServer, "write")))
+        } else {
+            let (limit, which) = match self.reply.started() {
+                true => (self.pool.config.timeouts.between_bytes, "between_bytes"),
+                false => (self.pool.config.timeouts.first_byte, "first_byte"),
+            };
+            limit.map(|limit| (self.clocks.application + limit, late(Origin::Application, which)))
+        };
+        // With every timeout off and the web server watched, its hang-up is what ends the wait.
+        let never = (self.clocks.started + Duration::from_secs(365 * 86_400), late(Origin::Application, "exchange"));
+        [watch, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
+    }
+
+    fn application_broke(&self, error: &io::Error) -> (Origin, Kind) {
+        (Origin::Application, Kind::Broken(self.send_error.as_ref().unwrap_or(error).to_string()))
+    }
+
+    fn application_closed(&self) -> (Origin, Kind) {
+        let kind = self.send_error.as_ref().map_or(Kind::Closed, |error| Kind::Broken(error.to_string()));
+        (Origin::Application, kind)
+    }
+}
+
+fn web_server_broke(error: &io::Error) -> (Origin, Kind) {
+    (Origin::WebServer, Kind::Broken(error.to_string()))
+}

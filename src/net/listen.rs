@@ -1,0 +1,238 @@
+//! Listening sockets: bound without a gap, never in place of a live one, and accepted from without ever stopping.
+
+use super::{
+    serve::Site,
+    socket::{Socket, watched},
+};
+use crate::{
+    config::{ListenAddress, Listener},
+    metrics::Metrics,
+};
+use nix::{
+    sys::stat::{FchmodatFlags, Mode, fchmodat},
+    unistd::{Gid, Group, chown},
+};
+use socket2::{Domain, SockAddr, SockRef, Type};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, MetadataExt},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+/// Connections that may wait to be accepted: a full backlog of a Unix socket is an instant 502 in nginx (EAGAIN). The
+/// kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// Connections beyond `max_connections` that are told so; further ones are closed without a word.
+const REFUSED_AT_ONCE: u32 = 512;
+/// Accepted in a row before others get their turn.
+const BATCH: usize = 64;
+/// Pause after accept failed for want of file descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("{path}: another process listens there; stop it, or choose another socket")]
+    Live { path: PathBuf },
+    #[error("{path} exists and is no socket; remove it, or choose another path")]
+    NoSocket { path: PathBuf },
+    #[error("{path}: no group {group:?} on this system")]
+    NoGroup { path: PathBuf, group: String },
+    #[error("cannot listen on {address}: {error} ({doing})")]
+    Io { address: String, doing: &'static str, error: io::Error },
+}
+
+/// A socket that is bound and listens; its file goes when this is dropped.
+#[derive(Debug)]
+pub(super) struct Bound {
+    socket: socket2::Socket,
+    file: Option<SocketFile>,
+    tcp: Option<SocketAddr>,
+}
+
+/// The file of a Unix socket: ours only as long as it is the same one.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
+        if ours {
+            // It is only in the way of nobody.
+            _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Bound {
+    /// # Errors
+    /// See [`ListenError`].
+    pub(super) fn new(listener: &Listener) -> Result<Self, ListenError> {
+        match &listener.address {
+            ListenAddress::Tcp(address) => {
+                let bound = bind_tcp(*address);
+                bound.map_err(|error| ListenError::Io { address: address.to_string(), doing: "bind", error })
+            }
+            ListenAddress::Unix { path, mode, group } => bind_unix(path, *mode, group.as_deref()),
+        }
+    }
+
+    /// The port, of a TCP listener.
+    pub(super) fn tcp_port(&self) -> Option<u16> {
+        self.tcp.map(|address| address.port())
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let tcp = socket.local_addr()?.as_socket();
+    Ok(Bound { socket, file: None, tcp })
+}
+
+/// Binds beside the path and renames over it, so that there is no moment without a socket and none in which it has the
+/// wrong mode.
+fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<Bound, ListenError> {
+    let failed = |doing| move |error: io::Error| ListenError::Io { address: path.display().to_string(), doing, error };
+    refuse_live(path)?;
+    let beside = beside(path);
+    // Left over from a process that was killed while it started.
+    _ = fs::remove_file(&beside);
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("socket"))?;
+    let address = SockAddr::unix(&beside).map_err(failed("path"))?;
+    socket.bind(&address).map_err(failed("bind"))?;
+    let placed = (|| {
+        if let Some(group) = group {
+            let gid =
+                find_group(group).ok_or_else(|| ListenError::NoGroup { path: path.into(), group: group.into() })?;
+            chown(&beside, None, Some(gid)).map_err(|error| failed("change its group")(error.into()))?;
+        }
+        let mode = Mode::from_bits_truncate(mode);
+        fchmodat(nix::fcntl::AT_FDCWD, &beside, mode, FchmodatFlags::FollowSymlink)
+            .map_err(|error| failed("change its mode")(error.into()))?;
+        socket.listen(BACKLOG).map_err(failed("listen"))?;
+        socket.set_nonblocking(true).map_err(failed("listen"))?;
+        fs::rename(&beside, path).map_err(failed("rename into place"))
+    })();
+    if let Err(error) = placed {
+        _ = fs::remove_file(&beside);
+        return Err(error);
+    }
+    let inode = fs::symlink_metadata(path).map_err(failed("look at it"))?.ino();
+    Ok(Bound { socket, file: Some(SocketFile { path: path.into(), inode }), tcp: None })
+}
+
+/// The same name with a suffix; short, since paths of sockets are.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    name.into()
+}
+
+/// A file that nobody listens on is left over and may be replaced.
+fn refuse_live(path: &Path) -> Result<(), ListenError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(ListenError::NoSocket { path: path.into() }),
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            _ => Err(ListenError::Live { path: path.into() }),
+        },
+        Err(_) => Ok(()),
+    }
+}
+
+fn find_group(group: &str) -> Option<Gid> {
+    match group.parse() {
+        Ok(number) => Some(Gid::from_raw(number)),
+        Err(_) => Group::from_name(group).ok().flatten().map(|found| found.gid),
+    }
+}
+
+/// How many connections a listener has; shared with those that are being served.
+#[derive(Debug, Default)]
+struct Open(AtomicU32);
+
+/// Accepts and serves, for as long as the process lives.
+pub(super) async fn accept(bound: Bound, site: Arc<Site>, metrics: Arc<Metrics>) -> io::Result<()> {
+    let Bound { socket, file, tcp } = bound;
+    let listener = watched(socket.into())?;
+    let open = Arc::new(Open::default());
+    // Held, so that the file goes with the listener.
+    let _file = file;
+    loop {
+        let mut guard = listener.readable().await?;
+        for _ in 0..BATCH {
+            match SockRef::from(listener.get_ref()).accept() {
+                Ok((socket, _)) => {
+                    if tcp.is_some() {
+                        // A socket that refuses is broken, and reading will say so.
+                        _ = socket.set_tcp_nodelay(true);
+                    }
+                    start(socket, &site, &open, &metrics);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    guard.clear_ready();
+                    break;
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                    break;
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Errors that are no reason to pause: the connection was gone before it was accepted, or a signal came.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
+}
+
+fn start(socket: socket2::Socket, site: &Arc<Site>, open: &Arc<Open>, metrics: &Arc<Metrics>) {
+    let limit = site.listener.max_connections;
+    let now_open = open.0.fetch_add(1, Ordering::Relaxed) + 1;
+    let entry = Entry { open: open.clone(), metrics: metrics.clone() };
+    metrics.downstream_connections().inc();
+    if now_open > limit.saturating_add(REFUSED_AT_ONCE) {
+        return; // and with the entry, and the socket, it is closed
+    }
+    let site = site.clone();
+    tokio::spawn(async move {
+        site.serve(Socket::plain(OwnedFd::from(socket)), now_open > limit).await;
+        drop(entry);
+    });
+}
+
+/// One connection that is being served.
+struct Entry {
+    open: Arc<Open>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.open.0.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.downstream_connections().dec();
+    }
+}

@@ -1,0 +1,392 @@
+//! A pool as tasks share it: the core's decisions carried out, and leases that cannot get lost.
+
+use super::{clock, settle, upstream::Upstream};
+use crate::{
+    config::{self, EndpointAddress},
+    metrics::PoolMetrics,
+    mux::{
+        budget::RetryBudget,
+        label::{Closed, Refusal, RetryReason},
+        policy::Policy,
+        pool::{Arrival, Directive, Handshake, Lease, OpenFailure, Pool, Settling, SlotKey, WaiterKey},
+        proof::Clean,
+        snapshot::PoolSnapshot,
+    },
+};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU16, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// What a waiter is told.
+type Grant = Result<Lease<Upstream>, Refusal>;
+
+/// One pool of the process; shared by every task that serves it.
+pub(super) struct SharedPool {
+    pub(super) config: config::Pool,
+    pub(super) policy: Arc<Policy>,
+    pub(super) metrics: PoolMetrics,
+    ticker: Arc<clock::Ticker>,
+    inner: Mutex<Inner>,
+    next_id: AtomicU16,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Pool<oneshot::Sender<Grant>, Upstream>,
+    budget: RetryBudget,
+    /// The keeper's, once it runs.
+    keeper: Waker,
+    /// When the keeper wakes by itself.
+    armed: Option<Instant>,
+}
+
+impl SharedPool {
+    /// The keeper must be run for the pool to work: [`SharedPool::keep`].
+    pub(super) fn new(config: &config::Pool, metrics: PoolMetrics, ticker: &Arc<clock::Ticker>) -> Arc<Self> {
+        let core = Pool::new(config);
+        let budget = RetryBudget::new(config.retry.budget);
+        let inner = Inner { core, budget, keeper: Waker::noop().clone(), armed: None };
+        Arc::new(Self {
+            config: config.clone(),
+            policy: Arc::new(Policy::new(config)),
+            metrics,
+            ticker: ticker.clone(),
+            inner: Mutex::new(inner),
+            next_id: AtomicU16::new(1),
+        })
+    }
+
+    // ---------------------------------------------------------------- for exchanges
+
+    /// A request id for one exchange: not that of the exchange before it on any connection.
+    pub(super) fn next_id(&self) -> u16 {
+        loop {
+            match self.next_id.fetch_add(1, Ordering::Relaxed) {
+                0 => {} // the id of management records
+                id => return id,
+            }
+        }
+    }
+
+    /// A connection at once, or a place in the queue.
+    ///
+    /// # Errors
+    /// The exchange is refused.
+    pub(super) fn arrive(self: &Arc<Self>, again: bool) -> Result<Wanted, Refusal> {
+        let mut receiver = None;
+        let waiter = || {
+            let (sender, waiting) = oneshot::channel();
+            receiver = Some(waiting);
+            sender
+        };
+        let arrival = self.change(|inner| {
+            if !again {
+                inner.budget.request();
+            }
+            inner.core.arrive(again, waiter, clock::now())
+        })?;
+        Ok(match (arrival, receiver) {
+            (Arrival::Lease(lease), _) => Wanted::Leased(self.leased(lease)),
+            (Arrival::Wait(key), receiver) => Wanted::Waiting(Waiting { pool: self.clone(), key, receiver }),
+        })
+    }
+
+    /// May one more exchange be sent again for this reason? One that was not executed always may.
+    pub(super) fn may_retry(&self, reason: RetryReason) -> bool {
+        reason == RetryReason::Unproven || self.lock().budget.retry()
+    }
+
+    // ---------------------------------------------------------------- for the process
+
+    /// Idle connections close, others behind their exchange; requests are served on.
+    pub(super) fn drain(self: &Arc<Self>) {
+        self.change(|inner| inner.core.drain(clock::now()));
+    }
+
+    /// Exchanges that wait, run or settle.
+    pub(super) fn busy(&self) -> usize {
+        self.lock().core.busy()
+    }
+
+    pub(super) fn snapshot(&self) -> PoolSnapshot {
+        self.lock().core.snapshot(std_now())
+    }
+
+    /// Watches idle connections and the clock, for as long as the pool lives.
+    pub(super) async fn keep(self: Arc<Self>) {
+        let mut alarm = self.alarm();
+        poll_fn(|context| {
+            loop {
+                let deadline = self.change(|inner| {
+                    if !inner.keeper.will_wake(context.waker()) {
+                        inner.keeper = context.waker().clone();
+                    }
+                    self.close_lost(inner, context);
+                    inner.core.tick(clock::now());
+                    inner.armed = inner.core.next_deadline();
+                    inner.armed
+                });
+                if alarm.poll(context, deadline).is_pending() {
+                    return Poll::<()>::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// An idle connection on which anything comes is over, and is closed at once: the worker's successor is not started
+    /// before (fact 3.1).
+    fn close_lost(&self, inner: &mut Inner, context: &mut Context<'_>) {
+        let idle = inner.core.idle_mut();
+        let lost: Vec<_> = idle
+            .filter_map(|(key, upstream)| upstream.socket.poll_anything(context).is_ready().then_some(key))
+            .collect();
+        for key in lost {
+            if let Some((upstream, endpoint)) = inner.core.lost(key, clock::now()) {
+                drop(upstream);
+                self.metrics.closed(endpoint, Closed::Application);
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------- private
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic under this lock is a defect of the core; its state is not to be trusted after it.
+        self.inner.lock().expect("the pool's core does not panic")
+    }
+
+    /// Changes the core and carries out what it directs.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        let result = change(&mut inner);
+        while let Some(directive) = inner.core.poll_directive() {
+            self.carry_out(&mut inner, directive);
+        }
+        let deadline = inner.core.next_deadline();
+        if deadline.is_some_and(|at| inner.armed.is_none_or(|armed| at < armed)) {
+            inner.armed = deadline;
+            inner.keeper.wake_by_ref();
+        }
+        result
+    }
+
+    fn carry_out(self: &Arc<Self>, inner: &mut Inner, directive: Directive<oneshot::Sender<Grant>, Upstream>) {
+        match directive {
+            Directive::Open { key, endpoint, handshake } => {
+                self.metrics.opened(endpoint);
+                tokio::spawn(settle::open(self.clone(), key, endpoint, handshake));
+            }
+            Directive::Grant { waiter, lease } => {
+                if let Err(Ok(lease)) = waiter.send(Ok(lease)) {
+                    inner.core.untouched(lease, clock::now());
+                }
+            }
+            // A waiter that has gone meanwhile needs no answer.
+            Directive::Refuse { waiter, refusal } => _ = waiter.send(Err(refusal)),
+            Directive::Close { connection, endpoint, reason } => {
+                drop(connection);
+                self.metrics.closed(endpoint, reason);
+            }
+            Directive::Probe { settling, connection } => {
+                let held = Settled { pool: self.clone(), settling: Some(settling) };
+                tokio::spawn(settle::probe(held, connection));
+            }
+        }
+    }
+
+    fn leased(self: &Arc<Self>, lease: Lease<Upstream>) -> Leased {
+        let (lease, upstream) = lease.split();
+        let facts = Facts {
+            endpoint: lease.endpoint,
+            idle_for: lease.idle_for,
+            used: lease.used,
+            age: lease.age,
+            kept: lease.kept,
+        };
+        Leased { pool: self.clone(), held: Some((lease, upstream)), facts }
+    }
+
+    pub(super) fn alarm(&self) -> clock::Alarm {
+        clock::Alarm::new(&self.ticker)
+    }
+
+    pub(super) fn address(&self, endpoint: usize) -> &EndpointAddress {
+        &self.config.endpoints[endpoint]
+    }
+}
+
+/// The scrape's clock: it runs on another thread, outside the data plane's runtime.
+#[expect(clippy::disallowed_methods, reason = "no runtime, and so no clock of its own, on the thread that scrapes")]
+fn std_now() -> Instant {
+    Instant::now()
+}
+
+/// Reports of a connection being opened.
+impl SharedPool {
+    pub(super) fn connected(self: &Arc<Self>, key: SlotKey) {
+        self.change(|inner| inner.core.connected(key, clock::now()));
+    }
+
+    pub(super) fn proven(self: &Arc<Self>, key: SlotKey, mut upstream: Upstream, proof: Clean, handshake: Handshake) {
+        self.change(|inner| {
+            watch(inner, &mut upstream);
+            inner.core.proven(key, upstream, proof, handshake, clock::now());
+        });
+    }
+
+    pub(super) fn unprovable(self: &Arc<Self>, key: SlotKey, upstream: Upstream) {
+        self.change(|inner| inner.core.unprovable(key, upstream, clock::now()));
+    }
+
+    /// Returns whether the endpoint is now known, for the first time, not to keep connections.
+    pub(super) fn failed(self: &Arc<Self>, key: SlotKey, endpoint: usize, failure: OpenFailure) -> bool {
+        let reason = if failure == OpenFailure::Connect { Closed::Connect } else { Closed::Prove };
+        self.metrics.closed(endpoint, reason);
+        self.change(|inner| inner.core.failed(key, failure, clock::now()))
+    }
+}
+
+/// Lets the keeper hear what comes on a connection that may become idle. Whoever is granted it listens in its place.
+fn watch(inner: &Inner, upstream: &mut Upstream) {
+    // Ready now or later, it is the keeper that looks.
+    if upstream.socket.poll_anything(&mut Context::from_waker(&inner.keeper)).is_ready() {
+        inner.keeper.wake_by_ref();
+    }
+}
+
+/// The answer to [`SharedPool::arrive`].
+pub(super) enum Wanted {
+    Leased(Leased),
+    Waiting(Waiting),
+}
+
+/// A place in the queue; left when dropped.
+pub(super) struct Waiting {
+    pool: Arc<SharedPool>,
+    key: WaiterKey,
+    receiver: Option<oneshot::Receiver<Grant>>,
+}
+
+impl Waiting {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Leased, Refusal>> {
+        let Some(receiver) = &mut self.receiver else { return Poll::Pending };
+        let Poll::Ready(grant) = std::pin::Pin::new(receiver).poll(context) else { return Poll::Pending };
+        self.receiver = None;
+        // The core drops no waiter without a word; an end of the process might.
+        Poll::Ready(grant.unwrap_or(Err(Refusal::NoEndpoint)).map(|lease| self.pool.leased(lease)))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(mut receiver) = self.receiver.take() else { return };
+        receiver.close();
+        let granted = receiver.try_recv();
+        self.pool.change(|inner| {
+            inner.core.leave(self.key);
+            // Granted in the same moment: nobody has used it.
+            if let Ok(Ok(lease)) = granted {
+                inner.core.untouched(lease, clock::now());
+            }
+        });
+    }
+}
+
+/// What is known of a leased connection, for decisions and log lines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) endpoint: usize,
+    /// Zero if it has just proved itself.
+    pub(super) idle_for: Duration,
+    /// Exchanges before this one.
+    pub(super) used: u64,
+    pub(super) age: Duration,
+    pub(super) kept: bool,
+}
+
+/// A connection for one exchange. Dropped without a word it is discarded.
+pub(super) struct Leased {
+    pool: Arc<SharedPool>,
+    held: Option<(Lease<()>, Upstream)>,
+    pub(super) facts: Facts,
+}
+
+impl Leased {
+    pub(super) fn upstream(&mut self) -> &mut Upstream {
+        // Taken only by the methods that consume the lease.
+        &mut self.held.as_mut().expect("a lease holds its connection").1
+    }
+
+    /// The exchange ended cleanly; the fence comes next.
+    pub(super) fn settle(mut self) -> (Settled, Upstream) {
+        let (lease, upstream) = self.held.take().expect("a lease holds its connection");
+        let settling = self.pool.change(|inner| inner.core.settle(lease, clock::now()).0);
+        (Settled { pool: self.pool.clone(), settling: Some(settling) }, upstream)
+    }
+
+    /// Not to be used again. `close` closes it; `occupied`: its worker may still be busy with the request.
+    pub(super) fn discard(mut self, reason: Closed, occupied: bool, close: impl FnOnce(Upstream)) {
+        self.give_up(reason, occupied, close);
+    }
+
+    fn give_up(&mut self, reason: Closed, occupied: bool, close: impl FnOnce(Upstream)) {
+        if let Some((lease, upstream)) = self.held.take() {
+            close(upstream);
+            self.pool.metrics.closed(lease.endpoint, reason);
+            self.pool.change(|inner| inner.core.discard(lease, reason, occupied, clock::now()));
+        }
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        self.give_up(Closed::Broken, true, drop);
+    }
+}
+
+/// The place of a connection whose worker is being asked whether it is free. Dropped, it is given up.
+pub(super) struct Settled {
+    pool: Arc<SharedPool>,
+    settling: Option<Settling>,
+}
+
+impl Settled {
+    pub(super) fn pool(&self) -> &Arc<SharedPool> {
+        &self.pool
+    }
+
+    pub(super) fn checkin(mut self, mut upstream: Upstream, proof: Clean) {
+        if let Some(settling) = self.settling.take() {
+            self.pool.change(|inner| {
+                watch(inner, &mut upstream);
+                inner.core.checkin(settling, upstream, proof, clock::now());
+            });
+        }
+    }
+
+    /// The connection has been closed.
+    pub(super) fn close(mut self, reason: Closed) {
+        self.give_up(reason);
+    }
+
+    fn give_up(&mut self, reason: Closed) {
+        if let Some(settling) = self.settling.take() {
+            self.pool.metrics.closed(settling.endpoint(), reason);
+            self.pool.change(|inner| inner.core.unsettled(settling, reason, clock::now()));
+        }
+    }
+}
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        self.give_up(Closed::Broken);
+    }
+}

@@ -1,0 +1,438 @@
+//! One web server's connection from its first byte to its last: requests in, exchanges, answers out.
+
+use super::{
+    clock,
+    exchange::{Exchange, Scene, WATCH_AFTER},
+    outgoing::Outgoing,
+    pool::{Leased, SharedPool, Waiting, Wanted},
+    settle,
+    socket::Socket,
+    spool::Spool,
+    webserver::{BodyStorage, Heard, Over, WebServer},
+};
+use crate::{
+    config::Listener,
+    mux::{
+        Request,
+        failure::{Failure, Kind, Origin},
+        intake::Intake,
+        label::{Closed, Outcome, Refusal, RetryReason},
+        refuse::{Refused, Status, put_end, put_response},
+        reply::Finished,
+    },
+    wire::ProtocolStatus,
+};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// A web server that was refused early may still be sending; so long is it listened to, lest its answer be lost with
+/// the connection.
+const LINGER: Duration = Duration::from_secs(5);
+/// An application that takes no byte of an abandoned body for so long does not read it.
+const STALLED: Duration = Duration::from_secs(60);
+/// Times that an exchange may be sent again for not having been executed: each takes another connection that broke.
+const UNPROVEN_RETRIES: u32 = 3;
+
+/// What all connections of one listener have in common.
+pub(super) struct Site {
+    pub(super) listener: Listener,
+    pub(super) pool: Arc<SharedPool>,
+    pub(super) storage: BodyStorage,
+    pub(super) access_log: bool,
+    /// Cancelled when the process begins to stop: connections kept by web servers close when nothing runs on them.
+    pub(super) draining: CancellationToken,
+}
+
+/// How one exchange ended for its web server.
+enum Ended {
+    /// Answered to its end; the connection may be used again.
+    Answered,
+    /// It cannot be used again.
+    Broken,
+}
+
+impl Site {
+    /// Serves one connection. `over_limit`: there are too many, and each request is refused.
+    pub(super) async fn serve(self: Arc<Self>, socket: Socket, over_limit: bool) {
+        let mut intake = Intake::new(self.pool.policy.clone(), self.listener.max_connections);
+        if over_limit {
+            let detail = format!("more than {} connections (max_connections)", self.listener.max_connections);
+            intake.refuse_all(Refused { refusal: Refusal::Connections, detail });
+        }
+        let mut web = WebServer::new(socket, intake, self.storage.clone());
+        let mut kept = false;
+        while let Some(keep_conn) = self.serve_one(&mut web, kept).await {
+            if !keep_conn {
+                return;
+            }
+            kept = true;
+            web.ended();
+            if web.send_answers().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Serves one request. `kept`: not the first one. `None`: the connection is over; else whether it is to be kept.
+    async fn serve_one(self: &Arc<Self>, web: &mut WebServer, kept: bool) -> Option<bool> {
+        let mut spool = Spool::new(self.pool.next_id());
+        match self.hear(web, &mut spool, kept).await {
+            Ok(Heard::Request(request)) => {
+                let keep_conn = request.keep_conn;
+                match self.exchange(web, request, spool).await {
+                    Ended::Answered => Some(keep_conn),
+                    Ended::Broken => None,
+                }
+            }
+            Ok(Heard::Refused { id, keep_conn, why }) => {
+                let answered = self.refuse(web, id, &why, "").await;
+                if answered && !keep_conn {
+                    self.linger(web).await;
+                }
+                answered.then_some(keep_conn)
+            }
+            // No request runs that could be aborted.
+            Ok(Heard::Aborted) => None,
+            Err(over) => {
+                match over {
+                    Over::Closed | Over::Broken(_) => {}
+                    over => tracing::warn!(pool = self.pool.config.name, "connection of a web server closed: {over}"),
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes in a whole request. A web server that owes bytes is given `read_timeout` for each; one that has nothing to
+    /// say may be silent on a kept connection.
+    async fn hear(&self, web: &mut WebServer, spool: &mut Spool, kept: bool) -> Result<Heard, Over> {
+        let mut draining = pin!(self.draining.cancelled());
+        let mut alarm = self.pool.alarm();
+        let mut heard_at = clock::now();
+        let mut have = 0;
+        poll_fn(|context| {
+            if let Poll::Ready(heard) = web.poll_hear(context, spool) {
+                return Poll::Ready(heard);
+            }
+            let got = web.received();
+            if got != have {
+                (have, heard_at) = (got, clock::now());
+            }
+            // The first request is due from the start.
+            let owed = web.owes_bytes() || !kept;
+            if !owed && draining.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(Over::Closed));
+            }
+            let deadline = owed.then_some(heard_at + self.listener.read_timeout);
+            if alarm.poll(context, deadline).is_ready() {
+                return Poll::Ready(Err(Over::Silent));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    // ---------------------------------------------------------------- exchanges
+
+    /// Has one request answered by the application, on one connection after another if need be.
+    async fn exchange(self: &Arc<Self>, web: &mut WebServer, request: Request, spool: Spool) -> Ended {
+        let arrived = clock::now();
+        let mut outgoing = Outgoing::new(spool);
+        let (mut attempts, mut unproven) = (0, 0);
+        let mut again = false;
+        loop {
+            let leased = match self.lease(web, again).await {
+                Ok(leased) => leased,
+                Err(NoLease::Refused(refusal)) => {
+                    let detail = self.describe(refusal, arrived);
+                    let why = Refused { refusal, detail };
+                    let answered = self.refuse(web, request.id, &why, &request.script()).await;
+                    return if answered { Ended::Answered } else { Ended::Broken };
+                }
+                Err(NoLease::Gone(aborted)) => {
+                    self.pool.metrics.exchange(Outcome::Gone, clock::now() - arrived);
+                    return self.answer_abort(web, &request, aborted);
+                }
+            };
+            if !again {
+                self.pool.metrics.queue_wait(clock::now() - arrived);
+            }
+            let failure = match self.attempt(web, &request, leased, outgoing, arrived).await {
+                Attempt::Ended(ended) => return ended,
+                Attempt::Failed(failure, unsent) => {
+                    outgoing = unsent;
+                    failure
+                }
+            };
+            let reason = failure.retry(request.idempotent()).filter(|reason| match reason {
+                RetryReason::Unproven => unproven < UNPROVEN_RETRIES,
+                RetryReason::Idempotent => attempts < self.pool.config.retry.attempts,
+            });
+            match reason.filter(|reason| self.pool.may_retry(*reason)) {
+                Some(reason) => {
+                    attempts += u32::from(reason == RetryReason::Idempotent);
+                    unproven += u32::from(reason == RetryReason::Unproven);
+                    self.pool.metrics.retried(reason);
+                    again = true;
+                }
+                None => return self.fail(web, &request, &failure, arrived).await,
+            }
+        }
+    }
+
+    /// Waits for a connection; the web server may hang up meanwhile, and is then never sent.
+    async fn lease(&self, web: &mut WebServer, again: bool) -> Result<Leased, NoLease> {
+        let mut waiting = match self.pool.arrive(again) {
+            Ok(Wanted::Leased(leased)) => return Ok(leased),
+            Ok(Wanted::Waiting(waiting)) => waiting,
+            Err(refusal) => return Err(NoLease::Refused(refusal)),
+        };
+        let leased = self.wait(web, &mut waiting).await?;
+        // The web server may have gone in the moment in which its turn came, or before it was watched.
+        if web.is_gone() { Err(NoLease::Gone(false)) } else { Ok(leased) }
+    }
+
+    async fn wait(&self, web: &mut WebServer, waiting: &mut Waiting) -> Result<Leased, NoLease> {
+        let mut alarm = self.pool.alarm();
+        let watch_at = clock::now() + WATCH_AFTER;
+        poll_fn(|context| {
+            if let Poll::Ready(granted) = waiting.poll(context) {
+                return Poll::Ready(granted.map_err(NoLease::Refused));
+            }
+            if !web.is_watched() {
+                if alarm.poll(context, Some(watch_at)).is_pending() {
+                    return Poll::Pending;
+                }
+                if web.watch().is_err() {
+                    return Poll::Ready(Err(NoLease::Gone(false)));
+                }
+            }
+            match web.poll_hear(context, &mut Spool::default()) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(Heard::Aborted)) => Poll::Ready(Err(NoLease::Gone(true))),
+                Poll::Ready(_) => Poll::Ready(Err(NoLease::Gone(false))),
+            }
+        })
+        .await
+    }
+
+    /// Sends the request on one connection and relays the response.
+    async fn attempt(
+        self: &Arc<Self>,
+        web: &mut WebServer,
+        request: &Request,
+        mut leased: Leased,
+        mut outgoing: Outgoing,
+        arrived: Instant,
+    ) -> Attempt {
+        let facts = leased.facts;
+        let keep_conn = facts.kept && request.reusable;
+        let prefix =
+            facts.kept && (!request.idempotent() || facts.idle_for > self.pool.config.connections.reprove_after);
+        outgoing.start(request, keep_conn, prefix);
+        let scene = Scene { listener: &self.listener, pool: &self.pool };
+        let exchange = Exchange::new(web, &mut leased, &mut outgoing, &scene, request.id, prefix);
+        match exchange.run().await {
+            Ok((reply, behind)) => {
+                self.log_access(request, Outcome::Ok, arrived);
+                self.pool.metrics.exchange(Outcome::Ok, clock::now() - arrived);
+                let finished = reply.finish();
+                let back = GiveBack { leased, id: outgoing.id(), keep_conn, finished, behind };
+                Attempt::Ended(self.conclude(web, request.keep_conn, back).await)
+            }
+            Err((failure, _)) => {
+                self.note(request, &leased, &failure);
+                let (closed, busy) = (failure.closed(), failure.leaves_worker_busy());
+                if failure.origin == Origin::WebServer {
+                    self.pool.metrics.exchange(Outcome::Gone, clock::now() - arrived);
+                    tokio::spawn(abandon(leased, outgoing, request.body > 0, closed));
+                    return Attempt::Ended(self.answer_abort(web, request, failure.kind == Kind::Aborted));
+                }
+                leased.discard(closed, busy, drop);
+                Attempt::Failed(failure, outgoing)
+            }
+        }
+    }
+
+    /// The response is whole: the web server gets its last bytes, and the connection goes back by way of the fence.
+    async fn conclude(&self, web: &mut WebServer, keep_web: bool, back: GiveBack) -> Ended {
+        if web.is_clear() && !keep_web {
+            web.close();
+            back.run().await;
+            return Ended::Broken;
+        }
+        // A worker does not wait for a slow web server, nor a web server for a worker.
+        tokio::spawn(back.run());
+        match self.flush(web).await {
+            Ok(()) => Ended::Answered,
+            Err(_) => Ended::Broken,
+        }
+    }
+
+    // ---------------------------------------------------------------- answers of our own
+
+    /// The application will not answer any more: says so, if that is still possible.
+    async fn fail(&self, web: &mut WebServer, request: &Request, failure: &Failure, arrived: Instant) -> Ended {
+        self.pool.metrics.exchange(failure.outcome(), clock::now() - arrived);
+        self.log_access(request, failure.outcome(), arrived);
+        // Without a status part of a response has gone out: no END_REQUEST, so that it is seen to be cut short.
+        let Some(status) = failure.status() else { return Ended::Broken };
+        match self.answer(web, request.id, status, &failure.to_string()).await {
+            true => Ended::Answered,
+            false => Ended::Broken,
+        }
+    }
+
+    /// Answers in the application's stead. False if the web server did not take it.
+    async fn refuse(&self, web: &mut WebServer, id: u16, why: &Refused, script: &str) -> bool {
+        self.pool.metrics.refused(why.refusal);
+        self.pool.metrics.exchange(Outcome::Refused, Duration::ZERO);
+        tracing::warn!(
+            pool = self.pool.config.name,
+            reason = why.refusal.label(),
+            script,
+            "request refused: {}",
+            why.detail
+        );
+        self.answer(web, id, why.refusal.status(), &why.detail).await
+    }
+
+    async fn answer(&self, web: &mut WebServer, id: u16, status: Status, detail: &str) -> bool {
+        let mut out = vec![];
+        put_response(&mut out, id, status, detail);
+        web.send(&out).is_ok() && self.flush(web).await.is_ok()
+    }
+
+    /// An aborted request is over for the web server with END_REQUEST; one that hung up needs nothing.
+    fn answer_abort(&self, web: &mut WebServer, request: &Request, aborted: bool) -> Ended {
+        if !aborted || !web.is_clear() {
+            return Ended::Broken;
+        }
+        let mut out = vec![];
+        put_end(&mut out, request.id, ProtocolStatus::RequestComplete);
+        if web.send(&out).is_ok() { Ended::Answered } else { Ended::Broken }
+    }
+
+    /// Waits until the web server has taken everything.
+    async fn flush(&self, web: &mut WebServer) -> io::Result<()> {
+        while !web.is_clear() {
+            timeout(self.listener.write_timeout, poll_fn(|context| web.poll_flush(context))).await??;
+        }
+        Ok(())
+    }
+
+    /// Listens until the web server closes, without heeding what it says.
+    async fn linger(&self, web: &mut WebServer) {
+        let deaf = async {
+            let mut spool = Spool::default();
+            while poll_fn(|context| web.poll_hear(context, &mut spool)).await.is_ok() {}
+        };
+        // After that it is closed all the same.
+        _ = timeout(LINGER, deaf).await;
+    }
+
+    // ---------------------------------------------------------------- words
+
+    fn describe(&self, refusal: Refusal, arrived: Instant) -> String {
+        let pool = &self.pool.config;
+        match refusal {
+            Refusal::QueueFull => {
+                format!("pool {}: {} requests wait already (queue.depth)", pool.name, pool.queue.depth)
+            }
+            Refusal::QueueTimeout => {
+                let waited = (clock::now() - arrived).as_secs_f64();
+                format!("pool {}: no worker became free within {waited:.1} s (queue.timeout)", pool.name)
+            }
+            _ => format!("pool {}: no endpoint is up", pool.name),
+        }
+    }
+
+    /// One line for an exchange that broke.
+    fn note(&self, request: &Request, leased: &Leased, failure: &Failure) {
+        let facts = leased.facts;
+        tracing::warn!(
+            pool = self.pool.config.name,
+            endpoint = %self.pool.address(facts.endpoint),
+            connection_age = facts.age.as_secs_f64(),
+            connection_requests = facts.used,
+            phase = ?failure.phase,
+            script = %request.script(),
+            "exchange broke: {failure}"
+        );
+    }
+
+    fn log_access(&self, request: &Request, outcome: Outcome, arrived: Instant) {
+        if self.access_log {
+            tracing::info!(
+                target: "access",
+                pool = self.pool.config.name,
+                outcome = outcome.label(),
+                seconds = (clock::now() - arrived).as_secs_f64(),
+                body = request.body,
+                script = %request.script(),
+                "request"
+            );
+        }
+    }
+}
+
+/// Why there is no connection for an exchange.
+enum NoLease {
+    Refused(Refusal),
+    /// The web server hung up, or (true) took the request back.
+    Gone(bool),
+}
+
+enum Attempt {
+    Ended(Ended),
+    /// May be sent again.
+    Failed(Failure, Outgoing),
+}
+
+/// A connection behind a whole response.
+struct GiveBack {
+    leased: Leased,
+    /// Our id of the request.
+    id: u16,
+    /// It was asked to stay open.
+    keep_conn: bool,
+    finished: Option<Finished>,
+    /// What came behind the response.
+    behind: Vec<u8>,
+}
+
+impl GiveBack {
+    async fn run(self) {
+        let Self { leased, id, keep_conn, finished, behind } = self;
+        match finished.filter(Finished::clean) {
+            Some(finished) if keep_conn => {
+                let (held, upstream) = leased.settle();
+                settle::fence(held, upstream, id, finished, behind).await;
+            }
+            Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
+            Some(_) => leased.discard(Closed::Body, false, drop),
+            None => leased.discard(Closed::Protocol, false, drop),
+        }
+    }
+}
+
+/// Ends an exchange whose web server is gone. A body must arrive whole or not at all: once begun it is sent to its end
+/// (fact 10.6).
+async fn abandon(mut leased: Leased, mut outgoing: Outgoing, has_body: bool, closed: Closed) {
+    while has_body && !outgoing.is_done() {
+        let upstream = leased.upstream();
+        let send = timeout(STALLED, poll_fn(|context| outgoing.poll_send(context, &mut upstream.socket)));
+        if !matches!(send.await, Ok(Ok(_))) {
+            break;
+        }
+    }
+    leased.discard(closed, true, |upstream| if has_body { upstream.close_after_delivery() } else { drop(upstream) });
+}

@@ -1,0 +1,148 @@
+//! Around the exchanges: how a new connection proves itself, and how a used one comes back.
+
+use super::{
+    pool::{Settled, SharedPool},
+    scratch,
+    upstream::Upstream,
+};
+use crate::mux::{
+    label::Closed,
+    pool::{Handshake, OpenFailure, SlotKey},
+    proof::{Clean, Proof},
+    reply::Finished,
+    request::{put_fence, put_get_values},
+};
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
+
+/// Connects to an endpoint and lets it prove that a worker is there (rule R3).
+pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, endpoint: usize, handshake: Handshake) {
+    let address = pool.address(endpoint).clone();
+    let started = Instant::now();
+    let connected = timeout(pool.config.timeouts.connect, Upstream::connect(&address)).await;
+    let mut upstream = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            tracing::warn!(pool = pool.config.name, endpoint = %address, "cannot connect: {error}");
+            pool.failed(key, endpoint, OpenFailure::Connect);
+            return;
+        }
+    };
+    pool.metrics.connect(started.elapsed());
+    let answers = match handshake {
+        Handshake::Skip => return pool.unprovable(key, upstream),
+        Handshake::Prove => 1,
+        Handshake::Learn => 2,
+    };
+    pool.connected(key);
+    match timeout(pool.config.timeouts.prove, shake_hands(&mut upstream, answers)).await {
+        Ok(Ok(clean)) => pool.proven(key, upstream, clean, handshake),
+        Ok(Err((failure, words))) => {
+            drop(upstream);
+            report_unproven(&pool, key, endpoint, failure, &words);
+        }
+        Err(_) => {
+            drop(upstream);
+            let words = "no worker answered in time (timeouts.prove): all may be busy";
+            report_unproven(&pool, key, endpoint, OpenFailure::Unanswered, words);
+        }
+    }
+}
+
+fn report_unproven(pool: &Arc<SharedPool>, key: SlotKey, endpoint: usize, failure: OpenFailure, words: &str) {
+    let address = pool.address(endpoint);
+    if pool.failed(key, endpoint, failure) {
+        tracing::warn!(
+            pool = pool.config.name,
+            endpoint = %address,
+            "application closes behind GET_VALUES, as PHP before 8.2.13 does: it is served with one connection per \
+             request from now on; upgrade PHP to keep connections"
+        );
+    } else if failure != OpenFailure::ClosedBehindAnswer {
+        tracing::warn!(pool = pool.config.name, endpoint = %address, "connection did not prove itself: {words}");
+    }
+}
+
+/// Sends so many GET_VALUES in one write and waits for as many answers.
+async fn shake_hands(upstream: &mut Upstream, answers: u8) -> Result<Clean, (OpenFailure, String)> {
+    let mut out = vec![];
+    (0..answers).for_each(|_| put_get_values(&mut out));
+    let mut proof = Proof::handshake(answers);
+    let asked = ask(upstream, &out, &mut proof, &[]).await;
+    asked.map_err(|words| match proof.due() {
+        1 if answers == 2 => (OpenFailure::ClosedBehindAnswer, words),
+        _ => (OpenFailure::Handshake, words),
+    })
+}
+
+/// Sends a fence behind a finished exchange and gives the connection back once its worker has answered, however long
+/// that takes: until then it is still at work (`fastcgi_finish_request`, fact 11). `behind`: what has come already.
+pub(super) async fn fence(held: Settled, mut upstream: Upstream, id: u16, finished: Finished, behind: Vec<u8>) {
+    let started = Instant::now();
+    let mut out = Vec::with_capacity(64);
+    put_fence(&mut out, id);
+    let answer = ask(&mut upstream, &out, &mut Proof::fence(finished), &behind).await;
+    held.pool().metrics.settle(started.elapsed());
+    conclude(held, upstream, answer);
+}
+
+/// Asks an idle connection whether its worker is still there.
+pub(super) async fn probe(held: Settled, mut upstream: Upstream) {
+    let mut out = Vec::with_capacity(32);
+    put_get_values(&mut out);
+    let limit: Duration = held.pool().config.timeouts.prove;
+    let asked = timeout(limit, ask(&mut upstream, &out, &mut Proof::handshake(1), &[])).await;
+    conclude(held, upstream, asked.unwrap_or_else(|_| Err("no answer in time".into())));
+}
+
+fn conclude(held: Settled, upstream: Upstream, answer: Result<Clean, String>) {
+    match answer {
+        Ok(clean) => held.checkin(upstream, clean),
+        Err(words) => {
+            // First the connection, then its place: the next one may be opened at once.
+            drop(upstream);
+            tracing::debug!(pool = held.pool().config.name, "connection is not used again: {words}");
+            held.close(Closed::Application);
+        }
+    }
+}
+
+/// Sends `out` and reads until the proof is complete.
+async fn ask(upstream: &mut Upstream, out: &[u8], proof: &mut Proof, behind: &[u8]) -> Result<Clean, String> {
+    let mut sent = 0;
+    while sent < out.len() {
+        let send = poll_fn(|context| upstream.socket.poll_write(context, |socket| socket.try_send(&out[sent..])));
+        sent += send.await.map_err(|error| error.to_string())?;
+    }
+    let (taken, clean) = proof.take(behind).map_err(|error| error.to_string())?;
+    if let Some(clean) = clean {
+        return Ok(clean);
+    }
+    let mut carry = behind[taken..].to_vec();
+    poll_fn(|context| {
+        loop {
+            let step = scratch::with(|buffer| {
+                let (head, space) = buffer.split_at_mut(carry.len());
+                let read = ready!(upstream.socket.poll_recv(context, space)).map_err(|error| error.to_string())?;
+                if read == 0 {
+                    return Poll::Ready(Err("application closed the connection".to_owned()));
+                }
+                head.copy_from_slice(&carry);
+                let bytes = &buffer[..carry.len() + read];
+                let (taken, clean) = proof.take(bytes).map_err(|error| error.to_string())?;
+                carry = bytes[taken..].to_vec();
+                Poll::Ready(Ok(clean))
+            });
+            if let Some(clean) = ready!(step)? {
+                return Poll::Ready(Ok(clean));
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,85 @@
+//! A connection to an application: opened, made ready for short messages in both directions, closed without TIME_WAIT.
+
+use super::socket::Socket;
+use crate::config::EndpointAddress;
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    io::{self, ErrorKind},
+    os::fd::OwnedFd,
+    time::Duration,
+};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+
+/// An idle peer that is gone without a word (a host that lost power) is noticed after about a minute.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+/// Sent bytes that nobody acknowledges for so long break the connection.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One connection; closing it is dropping it.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) socket: Socket,
+    tcp: bool,
+}
+
+impl Upstream {
+    /// Connects; a name's addresses are tried one after the other.
+    ///
+    /// # Errors
+    /// The last address' error, or that of the name.
+    pub(super) async fn connect(address: &EndpointAddress) -> io::Result<Self> {
+        match address {
+            EndpointAddress::Unix(path) => {
+                let stream = UnixStream::connect(path).await?.into_std()?;
+                Ok(Self { socket: Socket::plain(OwnedFd::from(stream)), tcp: false })
+            }
+            EndpointAddress::Tcp { host, port } => {
+                let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+                for address in lookup_host((host.as_str(), *port)).await? {
+                    match TcpStream::connect(address).await {
+                        Ok(stream) => return Self::tcp(stream),
+                        Err(error) => last = error,
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+
+    fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+        socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        // Every close is an RST: nothing stays in TIME_WAIT, here or there (section 0, point 10). Whoever closes sees
+        // to it that nothing which matters is still on its way.
+        socket.set_linger(Some(Duration::ZERO))?;
+        Ok(Self { socket: Socket::plain(OwnedFd::from(stream.into_std()?)), tcp: true })
+    }
+
+    /// After each send of a request: what comes back is acknowledged at once, or php-fpm's next segment waits 40 ms for
+    /// it (fact 17.3). The kernel forgets it by itself, hence each time.
+    pub(super) fn quick_acks(&self) {
+        if self.tcp
+            && let Ok(fd) = self.socket.fd()
+        {
+            // A socket that refuses is broken, and reading will say so.
+            _ = SockRef::from(&fd).set_tcp_quickack(true);
+        }
+    }
+
+    /// Closes with a FIN in place of an RST, so that what was sent still arrives: a body cut short would be executed
+    /// cut short (fact 10.6). The application's answer to it then meets a closed socket, and is what keeps this side out
+    /// of TIME_WAIT.
+    pub(super) fn close_after_delivery(self) {
+        if self.tcp
+            && let Ok(fd) = self.socket.fd()
+        {
+            // A socket that refuses is broken already.
+            _ = SockRef::from(&fd).set_linger(None);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The whole program: listeners bound, the admin thread started, the data plane served until it is told to stop.
+
+use crate::{
+    admin::{self, AdminState, AdminThread, SocketPorts},
+    config::{Config, EndpointAddress},
+    metrics::Metrics,
+    mux::snapshot::PoolSnapshot,
+    net::{ListenError, Net, View},
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+/// Why the program could not run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("cannot listen for /metrics on {address}: {error} (admin.listen)")]
+    Admin { address: SocketAddr, error: io::Error },
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    #[error("{0} connections were still open at drain.deadline and have been cut")]
+    Cut(usize),
+    #[error("stopped at once by a second signal")]
+    Forced,
+}
+
+/// Runs until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+///
+/// # Errors
+/// It could not start, or had to cut connections.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    let runtime = runtime(config)?;
+    let (mut term, mut int) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let (first, second) = (oneshot::channel(), oneshot::channel());
+    runtime.spawn(async move {
+        for told in [first.0, second.0] {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tracing::info!("told to stop");
+            // Nobody listens any more once the program has ended.
+            _ = told.send(());
+        }
+    });
+    let forced = second.1;
+    let done = run_on(&runtime, config, async { _ = first.1.await }, async { _ = forced.await });
+    // What is left are tasks of connections that have been cut.
+    runtime.shutdown_background();
+    done
+}
+
+/// Runs on a runtime of its own until `stop` is ready, then drains. For tests that run it in their own process.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_until(config: &Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    run_on(&runtime(config)?, config, stop, std::future::pending())
+}
+
+fn runtime(config: &Config) -> io::Result<Runtime> {
+    match config.threads.get() {
+        1 => Builder::new_current_thread().enable_all().build(),
+        threads => Builder::new_multi_thread().worker_threads(threads as usize).enable_all().build(),
+    }
+}
+
+fn run_on(
+    runtime: &Runtime,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+    forced: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    raise_file_limit(config);
+    let metrics = Arc::new(Metrics::new(config));
+    let net = {
+        let _entered = runtime.enter();
+        Net::bind(config, &metrics)?
+    };
+    let process = Arc::new(Running::new(config, &net, runtime.handle().clone()));
+    let admin = start_admin(config, &metrics, &process)?;
+    tracing::info!(config = %config, "fcgimux {} serves", env!("CARGO_PKG_VERSION"));
+    let served = runtime.block_on(async {
+        tokio::select! {
+            left = net.serve(stop, || process.draining.store(true, Ordering::Relaxed)) => Ok(left),
+            () = forced => Err(RunError::Forced),
+        }
+    });
+    admin.stop();
+    match served? {
+        0 => Ok(()),
+        left => Err(RunError::Cut(left)),
+    }
+}
+
+fn start_admin(config: &Config, metrics: &Arc<Metrics>, process: &Arc<Running>) -> Result<AdminThread, RunError> {
+    let Some(address) = config.admin.listen else { return Ok(admin::spawn_upkeep(metrics.clone())?) };
+    let listener = TcpListener::bind(address).map_err(|error| RunError::Admin { address, error })?;
+    let state = AdminState { metrics: metrics.clone(), process: process.clone() };
+    Ok(admin::spawn(listener, state)?)
+}
+
+/// Each web server's connection is a file, and so is each of ours: takes what the system allows.
+fn raise_file_limit(config: &Config) {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let soft = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let downstream: u64 = config.listeners.iter().map(|listener| u64::from(listener.max_connections)).sum();
+    let upstream: u64 =
+        config.pools.iter().map(|pool| pool.endpoints.len() as u64 * u64::from(pool.connections.per_endpoint)).sum();
+    if downstream + upstream + 64 > soft {
+        tracing::warn!(
+            "{downstream} downstream and {upstream} upstream connections are allowed, but only {soft} open files: \
+             raise the limit (ulimit -n, LimitNOFILE) or lower listeners.max_connections"
+        );
+    }
+}
+
+/// What the admin server may ask.
+struct Running {
+    view: View,
+    ports: SocketPorts,
+    data_plane: Handle,
+    draining: AtomicBool,
+}
+
+impl Running {
+    fn new(config: &Config, net: &Net, data_plane: Handle) -> Self {
+        let view = net.view();
+        let endpoints = config.pools.iter().flat_map(|pool| &pool.endpoints);
+        let upstream = endpoints.filter_map(|endpoint| match endpoint {
+            EndpointAddress::Tcp { port, .. } => Some(*port),
+            EndpointAddress::Unix(_) => None,
+        });
+        let ports = SocketPorts { upstream: upstream.collect(), downstream: view.ports.clone() };
+        Self { view, ports, data_plane, draining: AtomicBool::new(false) }
+    }
+}
+
+impl admin::Process for Running {
+    fn pools(&self) -> Vec<(String, PoolSnapshot)> {
+        self.view.pools()
+    }
+
+    /// It is asked only once every listener is bound.
+    fn ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    fn ping(&self) -> oneshot::Receiver<()> {
+        let (told, answer) = oneshot::channel();
+        // An answer that nobody waits for any more is none.
+        self.data_plane.spawn(async move { _ = told.send(()) });
+        answer
+    }
+
+    fn ports(&self) -> SocketPorts {
+        self.ports.clone()
+    }
+}

@@ -1,0 +1,108 @@
+//! What an operator sees of the command line: help, `check`, messages and exit codes.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+const GOOD: &str = "pools:\n  php:\n    endpoints:\n      - dns: php:9000\n    params: {set: {TOKEN: hunter2}}\n";
+const BAD: &str = "threads: 0\npools:\n  php:\n    endpoint: []\n    queue: {timeout: 10}\n";
+
+fn fcgimux(arguments: &[&str], directory: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fcgimux"))
+        .args(arguments)
+        .current_dir(directory)
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("the program is built with its tests")
+}
+
+fn in_directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).expect("a file in it can be written");
+    }
+    directory
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+#[test]
+fn check_prints_every_violation_with_file_and_line() {
+    let directory = in_directory(&[("bad.yaml", BAD)]);
+    let output = fcgimux(&["check", "bad.yaml"], directory.path());
+    assert_eq!(output.status.code(), Some(64));
+    assert!(output.stdout.is_empty());
+    let stderr = text(&output.stderr);
+    let begins: Vec<&str> = stderr.lines().map(|line| &line[..line.find(": ").unwrap_or(0)]).collect();
+    assert_eq!(begins, ["bad.yaml:1", "bad.yaml:3", "bad.yaml:4", "bad.yaml:5"], "{stderr}");
+    assert!(stderr.contains("bad.yaml:4: pools.php.endpoint: unknown key; did you mean endpoints?"), "{stderr}");
+}
+
+#[test]
+fn check_prints_the_effective_configuration_which_checks_again() {
+    let directory = in_directory(&[("good.yaml", GOOD)]);
+    let output = fcgimux(&["check", "good.yaml"], directory.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("depth: 1024") && stdout.contains("TOKEN") && !stdout.contains("hunter2"), "{stdout}");
+    std::fs::write(directory.path().join("again.yaml"), &stdout).expect("a file can be written");
+    assert_eq!(text(&fcgimux(&["check", "again.yaml"], directory.path()).stdout), stdout);
+}
+
+#[test]
+fn a_bad_file_is_refused_at_start_as_well() {
+    let directory = in_directory(&[("bad.yaml", BAD)]);
+    let output = fcgimux(&["--config", "bad.yaml"], directory.path());
+    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(text(&output.stderr).lines().count(), 4);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_has_its_own_exit_code() {
+    let directory = in_directory(&[]);
+    for arguments in [&["check", "none.yaml"][..], &["--config", "none.yaml"], &["check", "."]] {
+        let output = fcgimux(arguments, directory.path());
+        assert_eq!(output.status.code(), Some(66), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("fcgimux: cannot read "), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    let directory = in_directory(&[]);
+    let output = fcgimux(&["--help"], directory.path());
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for part in ["--upstream", "--per-endpoint", "[default: 8]", "[default: /run/fcgimux.sock]", "check", "Exit codes"]
+    {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    let output = fcgimux(&["--version"], directory.path());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("fcgimux {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_bad_command_line_is_refused_with_64() {
+    let directory = in_directory(&[("good.yaml", GOOD)]);
+    for (arguments, part) in [
+        (&[][..], "Usage"),
+        (&["--nonsense"], "--nonsense"),
+        (&["check"], "<FILE>"),
+        (&["--threads", "two", "--upstream", "php:9000"], "two"),
+        (&["--threads", "2"], "--upstream: missing"),
+        (&["--upstream", "php"], "--upstream: `php` has no port"),
+        (&["--upstream", "php:9000", "--threads", "0", "--log-level", "loud"], "--log-level: `loud`"),
+        (&["--config", "good.yaml", "--upstream", "php:9000"], "cannot be used with"),
+        (&["--config", "good.yaml", "--access-log"], "cannot be used with"),
+        (&["--upstream", "php:9000", "check", "good.yaml"], "check"),
+    ] {
+        let output = fcgimux(arguments, directory.path());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(part), "{part} in {stderr}");
+    }
+}

@@ -1,0 +1,74 @@
+//! What came back for one request.
+
+use std::time::Duration;
+
+use super::{
+    connection::End,
+    record::{END_REQUEST, GET_VALUES_RESULT, Record, STDERR, STDOUT},
+};
+
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    /// Ids of the records it came in.
+    pub ids: Vec<u16>,
+    /// Whether END_REQUEST came.
+    pub ended: bool,
+    /// Application and protocol status of END_REQUEST.
+    pub status: (u32, u8),
+    /// GET_VALUES_RESULTs that came before the end.
+    pub values: usize,
+    /// Why reading stopped, unless it was END_REQUEST.
+    pub broken: Option<End>,
+    /// From the call to the end.
+    pub took: Duration,
+}
+
+impl Reply {
+    /// The part behind the header block.
+    pub fn body(&self) -> &[u8] {
+        let split = self.stdout.windows(4).position(|window| window == b"\r\n\r\n");
+        split.map_or(&[], |at| &self.stdout[at + 4..])
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(self.body()).into_owned()
+    }
+
+    /// Value of a header, by its name in any case.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let head = String::from_utf8_lossy(&self.stdout).into_owned();
+        let head = head.split("\r\n\r\n").next().unwrap_or_default();
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+    }
+
+    /// Of the `Status` header; 200 without one.
+    pub fn http_status(&self) -> u16 {
+        self.header("Status").and_then(|status| status.split(' ').next()?.parse().ok()).unwrap_or(200)
+    }
+
+    #[track_caller]
+    pub fn whole(self) -> Self {
+        assert!(self.ended, "no END_REQUEST: {self:?}");
+        self
+    }
+
+    pub(super) fn take(&mut self, record: &Record) {
+        match record.kind {
+            STDOUT => self.stdout.extend_from_slice(&record.content),
+            STDERR => self.stderr.extend_from_slice(&record.content),
+            GET_VALUES_RESULT => self.values += 1,
+            END_REQUEST => {
+                self.ended = true;
+                let status = record.content.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+                self.status = (status, record.content.get(4).copied().unwrap_or_default());
+            }
+            _ => {}
+        }
+        if record.kind != GET_VALUES_RESULT && !self.ids.contains(&record.id) {
+            self.ids.push(record.id);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Real peers for tests: php-fpm, nginx and fcgimux itself as processes, a load that notices a mixed-up response, and a
+//! FastCGI peer that can be told to misbehave.
+//!
+//! Everything listens on loopback or on a Unix socket in a folder of its own, waits for a condition instead of sleeping,
+//! and is gone when the test is, also when it panics. Start processes from the test's own thread (or one that lives as
+//! long as they shall): they are ended with the thread that started them.
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its own part of the support")]
+#![allow(clippy::disallowed_methods, reason = "tests against real peers need the real clock")]
+
+mod bounded;
+pub mod fcgi;
+mod fcgimux;
+mod folder;
+mod http;
+mod load;
+mod measures;
+mod network;
+mod nginx;
+mod php_fpm;
+mod port;
+pub mod proc;
+mod process;
+pub mod sockets;
+mod transfer;
+
+pub use bounded::{bounded, eventually, wait_until};
+pub use fcgimux::{Fcgimux, Setup};
+pub use folder::Folder;
+pub use http::{Answer, HttpError, get};
+pub use load::{Failure, Load, Report, Request, Running};
+pub use measures::Measures;
+pub use network::in_own_network;
+pub use nginx::{Nginx, Site};
+pub use php_fpm::{PhpFpm, Pool};
+pub use port::Port;
+pub use process::{Exit, Process};
+pub use transfer::{Sum, download, sum_of_big, upload};
