@@ -123,20 +123,20 @@ impl SharedPool {
     pub(super) async fn keep(self: Arc<Self>) {
         let mut alarm = self.alarm();
         poll_fn(|context| {
-            loop {
-                let deadline = self.change(|inner| {
-                    if !inner.keeper.will_wake(context.waker()) {
-                        inner.keeper = context.waker().clone();
-                    }
-                    self.close_lost(inner, context);
-                    inner.core.tick(clock::now());
-                    inner.armed = inner.core.next_deadline();
-                    inner.armed
-                });
-                if alarm.poll(context, deadline).is_pending() {
-                    return Poll::<()>::Pending;
+            let deadline = self.change(|inner| {
+                if !inner.keeper.will_wake(context.waker()) {
+                    inner.keeper = context.waker().clone();
                 }
+                self.close_lost(inner, context);
+                inner.core.tick(clock::now());
+                inner.armed = inner.core.next_deadline();
+                inner.armed
+            });
+            if alarm.poll(context, deadline).is_ready() {
+                // Time has passed meanwhile; others get their turn before the next look.
+                context.waker().wake_by_ref();
             }
+            Poll::<()>::Pending
         })
         .await;
     }

@@ -35,6 +35,7 @@ use slot::{Slot, Slots};
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, VecDeque},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -124,6 +125,8 @@ pub struct Pool<W, C> {
     ready: BTreeSet<(usize, Reverse<Instant>, usize)>,
     /// Connections that are connecting, proving or settling, by the time they began to.
     coming: BTreeSet<(Instant, usize)>,
+    /// Those that have been on their way since then or earlier are late, and waiters have been seen to without them.
+    late: Option<Instant>,
     /// No idle connection needs to be reaped before this.
     reap_at: Option<Instant>,
     /// No endpoint needs to be tried again before this.
@@ -141,6 +144,7 @@ impl<W, C> Pool<W, C> {
             directives: VecDeque::new(),
             ready: BTreeSet::new(),
             coming: BTreeSet::new(),
+            late: None,
             reap_at: None,
             retry_at: None,
             draining: false,
@@ -175,6 +179,7 @@ impl<W, C> Pool<W, C> {
 
     /// A lease that was granted but not used, since its waiter had left.
     pub fn untouched(&mut self, lease: Lease<C>, now: Instant) {
+        self.slots.get_mut(lease.key).used = lease.used;
         self.set_state(lease.key, ConnectionState::Proving, now);
         if lease.kept {
             self.offer(lease.key, lease.connection, now);
@@ -251,8 +256,14 @@ impl<W, C> Pool<W, C> {
         let endpoint = &mut self.endpoints[index];
         let news = match failure {
             // Busy, not broken: all its workers may be at work for others (rule R3).
-            OpenFailure::Unanswered => false,
-            OpenFailure::ClosedBehindAnswer => endpoint.saw_close_behind_answer(now),
+            OpenFailure::Unanswered => {
+                endpoint.recovered();
+                false
+            }
+            OpenFailure::ClosedBehindAnswer => {
+                endpoint.recovered();
+                endpoint.saw_close_behind_answer(now)
+            }
             OpenFailure::Connect | OpenFailure::Handshake => {
                 let at = endpoint.failed(now);
                 self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
@@ -289,7 +300,7 @@ impl<W, C> Pool<W, C> {
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             for index in 0..self.endpoints.len() {
-                if self.endpoints[index].pause_over(now) && !self.draining {
+                if self.endpoints[index].pause_over(now) {
                     self.open(index, now);
                 }
             }
@@ -306,9 +317,10 @@ impl<W, C> Pool<W, C> {
     }
 
     /// When [`Pool::tick`] is due; `None`: not before something else happens.
+    ///
+    /// Always in the future behind a [`Pool::tick`]: what cannot be mended by time passing is not waited for.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let patience =
-            (!self.queue.is_empty()).then(|| self.coming.first().map(|(since, _)| *since + PATIENCE)).flatten();
+        let patience = self.young().next().filter(|_| !self.queue.is_empty()).map(|(since, _)| *since + PATIENCE);
         [self.queue.next_deadline(), patience, self.reap_at, self.retry_at].into_iter().flatten().min()
     }
 
@@ -519,11 +531,17 @@ impl<W, C> Pool<W, C> {
         if self.queue.is_empty() {
             return;
         }
-        let young = now.checked_sub(PATIENCE).map_or(self.coming.len(), |from| self.coming.range((from, 0)..).count());
-        for _ in young..self.queue.len() {
+        self.late = now.checked_sub(PATIENCE);
+        for _ in self.young().count()..self.queue.len() {
             let Some(index) = self.best_to_open() else { return };
             self.open(index, now);
         }
+    }
+
+    /// Connections on their way that a waiter can expect, the oldest first.
+    fn young(&self) -> impl Iterator<Item = &(Instant, usize)> {
+        let from = self.late.map_or(Bound::Unbounded, |late| Bound::Excluded((late, usize::MAX)));
+        self.coming.range((from, Bound::Unbounded))
     }
 
     /// The endpoint with the fewest connections that has room and is not left alone after a failure.
