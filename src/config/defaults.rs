@@ -47,6 +47,11 @@ pub const KEYS: &[Key] = &[
         "a connection busy without a pause for so long gives its worker up; or off",
     ),
     key(
+        "pools.*.connections.fence",
+        "adaptive",
+        "whether a used connection proves its worker free always before, or mostly with, the next request",
+    ),
+    key(
         "pools.*.connections.reprove_after",
         "100ms",
         "a connection idle for longer proves itself before the next request",

@@ -50,7 +50,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Application, EndpointAddress, KEYS, ListenAddress, LogFormat, LogLevel, OnDenied};
+    use crate::config::{Application, EndpointAddress, Fence, KEYS, ListenAddress, LogFormat, LogLevel, OnDenied};
 
     const POOL: &str = "pools:\n  php:\n    endpoints:\n      - dns: php:9000\n";
 
@@ -97,6 +97,7 @@ mod tests {
         let connections = &pool.connections;
         assert_eq!((connections.per_endpoint, connections.idle_timeout), (8, seconds(30)));
         assert_eq!((connections.surplus_idle, connections.yield_after), (seconds(1), Some(seconds(1))));
+        assert_eq!(connections.fence, Fence::Adaptive);
         assert_eq!(connections.reprove_after, Duration::from_millis(100));
         assert_eq!((connections.max_age, connections.max_requests), (Some(seconds(3600)), None));
         assert_eq!((pool.queue.depth, pool.queue.timeout), (1024, seconds(10)));

@@ -112,10 +112,21 @@ pub struct Connections {
     /// A connection that went from exchange to exchange without a pause for so long gives its worker up, so that other
     /// clients of the same application get their turn. `None`: never.
     pub yield_after: Option<Duration>,
+    /// When a connection that has ended an exchange proves its worker free.
+    pub fence: Fence,
     /// A connection idle for longer than this proves itself again in front of the next request.
     pub reprove_after: Duration,
     pub max_age: Option<Duration>,
     pub max_requests: Option<u64>,
+}
+
+/// When the GET_VALUES behind a finished exchange is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// At once; the connection is used again when it has been answered.
+    Always,
+    /// With the next request, in the same write, as long as an endpoint's fences are answered at once.
+    Adaptive,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -75,6 +75,7 @@ fn connections(section: &Section<'_>) -> Connections {
         idle_timeout: section.value("idle_timeout", value::duration(SOME_TIME)),
         surplus_idle: section.value("surplus_idle", value::duration(TIME_OR_NONE)),
         yield_after: section.value("yield_after", value::or_off(value::duration(SOME_TIME))),
+        fence: section.value("fence", Word::read),
         reprove_after: section.value("reprove_after", value::duration(TIME_OR_NONE)),
         max_age: section.value("max_age", value::or_off(value::duration(*SOME_TIME.start()..=AGE_AT_MOST))),
         max_requests: section.value("max_requests", value::or_off(value::count(1..=u64::MAX))),

@@ -135,6 +135,7 @@ fn connections_tree(connections: &super::Connections) -> Node {
         ("idle_timeout", duration(connections.idle_timeout)),
         ("surplus_idle", duration(connections.surplus_idle)),
         ("yield_after", or_off(connections.yield_after, duration)),
+        ("fence", Node::text(connections.fence.word())),
         ("reprove_after", duration(connections.reprove_after)),
         ("max_age", or_off(connections.max_age, duration)),
         ("max_requests", or_off(connections.max_requests, count)),
@@ -302,7 +303,7 @@ listeners:
 pools:
   php:
     endpoints: [{dns: "php:9000"}, {address: "[::1]:9000"}, {address: "10.0.0.7:9000"}, {socket: /run/php.sock}]
-    connections: {yield_after: off, max_age: off, max_requests: 500, reprove_after: 0s, surplus_idle: 0s}
+    connections: {yield_after: off, max_age: off, max_requests: 500, fence: always, reprove_after: 0s, surplus_idle: 0s}
     timeouts: {first_byte: off, between_bytes: off, exchange: 90m}
     params:
       deny: []

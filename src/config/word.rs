@@ -1,6 +1,6 @@
 //! Settings that are one word out of a few.
 
-use super::{Application, LogFormat, LogLevel, OnDenied, node::Node};
+use super::{Application, Fence, LogFormat, LogLevel, OnDenied, node::Node};
 
 pub(super) trait Word: Copy + PartialEq + 'static {
     /// Every word that may be written, with what it means.
@@ -28,6 +28,10 @@ impl Word for Application {
 
 impl Word for OnDenied {
     const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("strip", Self::Strip)];
+}
+
+impl Word for Fence {
+    const WORDS: &'static [(&'static str, Self)] = &[("always", Self::Always), ("adaptive", Self::Adaptive)];
 }
 
 impl Word for LogLevel {
@@ -67,6 +71,7 @@ mod tests {
     #[test]
     fn every_variant_has_a_word_that_is_read_back() {
         every_word_is_read_back(&[Application::PhpFpm]);
+        every_word_is_read_back(&[Fence::Always, Fence::Adaptive]);
         every_word_is_read_back(&[OnDenied::Refuse, OnDenied::Strip]);
         every_word_is_read_back(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug]);
         every_word_is_read_back(&[LogFormat::Json, LogFormat::Text]);

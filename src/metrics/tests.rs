@@ -273,6 +273,7 @@ fn pool() -> config::Pool {
             idle_timeout: SECOND,
             surplus_idle: SECOND,
             yield_after: None,
+            fence: config::Fence::Always,
             reprove_after: SECOND,
             max_age: None,
             max_requests: None,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::wire::{
     BEGIN_BODY_LEN, BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Piece, ProtocolStatus, Role,
-    ScanError, Scanner, UnknownType, put_pair, put_record, variable,
+    ScanError, Scanner, UnknownType, VERSION, put_pair, put_record, variable,
 };
 use std::{ops::Range, sync::Arc};
 
@@ -38,7 +38,7 @@ pub enum Event {
 }
 
 /// Bytes that no web server may send; the connection is closed.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     #[error("{0}")]
     Scan(#[from] ScanError),
@@ -91,6 +91,8 @@ pub struct Intake {
     running: Option<u16>,
     /// Why every request is refused, if so.
     refusing: Option<Refused>,
+    /// A request that asked for the connection to be closed behind it has been ended by an [`Event::Answer`].
+    over: bool,
 }
 
 impl Intake {
@@ -103,6 +105,7 @@ impl Intake {
             open: None,
             running: None,
             refusing: None,
+            over: false,
         }
     }
 
@@ -114,6 +117,16 @@ impl Intake {
     /// A request is whole and has not been answered to its end.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// The id of the request being taken in.
+    pub fn open_id(&self) -> Option<u16> {
+        self.open.as_ref().map(|open| open.id)
+    }
+
+    /// What has been answered was the last request of the connection: nothing else is to be taken in.
+    pub fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Gives up the request being taken in, for a reason that only the caller knows.
@@ -221,7 +234,10 @@ impl Intake {
                 self.open = Some(Open { id, keep_conn, params: vec![], findings: None, body: 0 });
                 Ok(None)
             }
-            (None, _) => answer(ProtocolStatus::UnknownRole),
+            (None, _) => {
+                self.over = !begin.keep_conn;
+                answer(ProtocolStatus::UnknownRole)
+            }
         }
     }
 
@@ -229,7 +245,7 @@ impl Intake {
         if self.running == Some(id) {
             return Some(Event::Aborted);
         }
-        self.open.take_if(|open| open.id == id)?;
+        self.over = !self.open.take_if(|open| open.id == id)?.keep_conn;
         let mut out = vec![];
         put_end(&mut out, id, ProtocolStatus::RequestComplete);
         Some(Event::Answer(out))
@@ -325,7 +341,9 @@ fn body_too_large(limit: u64) -> Refused {
 
 /// False while `bytes` start with a record that is read in one piece (BEGIN_REQUEST, GET_VALUES) and is not whole.
 fn whole_at_once(bytes: &[u8]) -> bool {
-    let Some(header) = bytes.first_chunk::<HEADER_LEN>().map(Header::decode) else { return true };
+    // What is no record is to be seen at once.
+    let header = bytes.first_chunk::<HEADER_LEN>().map(Header::decode).filter(|header| header.version == VERSION);
+    let Some(header) = header else { return true };
     let wanted = match header.kind {
         Kind::BeginRequest if header.content == BEGIN_BODY_LEN as u16 => BEGIN_BODY_LEN,
         Kind::GetValues if header.id == MANAGEMENT_ID && header.content <= MAX_GET_VALUES => header.content.into(),
@@ -333,3 +351,6 @@ fn whole_at_once(bytes: &[u8]) -> bool {
     };
     bytes.len() >= HEADER_LEN + wanted
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,7 +127,8 @@ impl Policy {
         let mut out = Vec::with_capacity(params.len() + 64);
         // An error cannot come: inspect() has read the same bytes.
         for (name, value) in Pairs::new(params).filter_map(Result::ok) {
-            if !self.drops(name) && !(length.is_some() && name == CONTENT_LENGTH) {
+            let replaced = length.is_some() && name == CONTENT_LENGTH;
+            if !replaced && !self.drops(name) {
                 put_pair(&mut out, name, value);
             }
         }
@@ -157,7 +158,8 @@ impl Findings {
                 let word = b"multipart";
                 self.multipart = value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
             }
-            CONTENT_LENGTH if !value.is_empty() => {
+            // Behind one that says something an empty one would count, for PHP takes the last: it is no length then.
+            CONTENT_LENGTH if !value.is_empty() || self.content_length.is_some() => {
                 let length = content_length(value)?;
                 if self.content_length.is_some_and(|first| first != length) {
                     let detail = "CONTENT_LENGTH is there twice with different values".into();
@@ -203,3 +205,6 @@ pub(super) fn put_params(out: &mut Vec<u8>, id: u16, params: &[u8]) {
     }
     put_record(out, Kind::Params, id, &[]);
 }
+
+#[cfg(test)]
+mod tests;

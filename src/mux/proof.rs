@@ -80,3 +80,109 @@ impl Proof {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mux::reply::Reply, wire::HEADER_LEN};
+    use proptest::prelude::*;
+
+    fn record(kind: Kind, id: u16, content: &[u8], padding: u8) -> Vec<u8> {
+        let mut out = Header { padding, ..Header::new(kind, id, content.len() as u16) }.encode().to_vec();
+        out.extend_from_slice(content);
+        out.resize(out.len() + usize::from(padding), 0xa5);
+        out
+    }
+
+    fn result() -> Vec<u8> {
+        record(Kind::GetValuesResult, 0, b"\x0f\x01FCGI_MPXS_CONNS0", 6)
+    }
+
+    fn fence() -> Proof {
+        let mut reply = Reply::new(1, 1, &crate::mux::request::Front::Nothing);
+        let scan = reply.scan(&mut record(Kind::EndRequest, 1, &[0; 8], 0)).unwrap();
+        assert_eq!(scan.forward, 16);
+        Proof::fence(reply.finish().unwrap())
+    }
+
+    /// Whether the proof came, and with which byte; shows what is not taken again with more behind it.
+    fn read<'a>(mut proof: Proof, chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<bool, ProofError> {
+        let (mut carry, mut proven) = (vec![], false);
+        for chunk in chunks {
+            assert!(!proven, "bytes are shown behind the proof");
+            carry.extend_from_slice(chunk);
+            let (taken, clean) = proof.take(&carry)?;
+            carry.drain(..taken);
+            assert!(carry.len() < HEADER_LEN);
+            proven = clean.is_some();
+        }
+        Ok(proven)
+    }
+
+    #[test]
+    fn a_handshake_is_proven_by_as_many_answers_as_were_asked_for() {
+        assert_eq!(read(Proof::handshake(1), [&result()[..]]), Ok(true));
+        assert_eq!(read(Proof::handshake(2), [&result()[..]]), Ok(false));
+        assert_eq!(read(Proof::handshake(2), [&result()[..], &result()]), Ok(true));
+        assert_eq!(read(Proof::handshake(1), [&record(Kind::GetValuesResult, 0, &[], 0)[..]]), Ok(true));
+    }
+
+    #[test]
+    fn which_answers_are_missing_is_known() {
+        let mut proof = Proof::handshake(2);
+        assert!(proof.take(&result()).unwrap().1.is_none());
+        assert_eq!(proof.due(), 1);
+    }
+
+    #[test]
+    fn a_handshake_takes_nothing_but_the_answer() {
+        let kinds =
+            [Kind::Stdout, Kind::Stderr, Kind::EndRequest, Kind::UnknownType, Kind::BeginRequest, Kind::Other(0)];
+        for kind in kinds {
+            let error = read(Proof::handshake(1), [&[record(kind, 1, &[0; 8], 0), result()].concat()[..]]);
+            assert_eq!(error, Err(ProofError::Kind { kind, id: 1 }));
+        }
+        let wrong_id = record(Kind::GetValuesResult, 1, &[], 0);
+        let error = ProofError::Kind { kind: Kind::GetValuesResult, id: 1 };
+        assert_eq!(read(Proof::handshake(1), [&wrong_id[..]]), Err(error));
+        assert!(matches!(read(Proof::handshake(1), [&b"SSH-2.0"[..]]), Err(ProofError::Scan(_))));
+    }
+
+    #[test]
+    fn a_fence_passes_over_what_the_finished_request_still_writes() {
+        let strays = [record(Kind::Stdout, 1, &[7; 20_000], 8), record(Kind::Stderr, 9, b"x", 0), result()].concat();
+        assert_eq!(read(fence(), [&strays[..]]), Ok(true));
+        assert_eq!(read(fence(), strays.chunks(1)), Ok(true));
+        let begin = record(Kind::BeginRequest, 1, &[0; 8], 0);
+        assert_eq!(read(fence(), [&begin[..]]), Err(ProofError::Kind { kind: Kind::BeginRequest, id: 1 }));
+    }
+
+    #[test]
+    fn bytes_behind_the_last_answer_are_an_error_and_no_proof() {
+        for trailing in [&b"\x01"[..], &result(), &record(Kind::Stdout, 1, b"late", 0)] {
+            for proof in [Proof::handshake(1), fence()] {
+                let error = read(proof, [&[&result(), trailing].concat()[..]]);
+                assert_eq!(error, Err(ProofError::Trailing(trailing.len())));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_proof_comes_with_the_last_byte_of_the_answer_and_not_before(
+            strays in prop::collection::vec((0_usize..300, any::<u8>()), 0..4),
+            sizes in prop::collection::vec(1_usize..100, 1..20),
+        ) {
+            let strays = strays.iter().flat_map(|(len, padding)| record(Kind::Stdout, 1, &vec![1; *len], *padding));
+            let bytes: Vec<u8> = strays.chain(result()).collect();
+            let (mut rest, mut chunks) = (&bytes[..], vec![]);
+            for size in sizes.iter().cycle().take(bytes.len()) {
+                let (chunk, behind) = rest.split_at(rest.len().min(*size));
+                chunks.push(chunk);
+                rest = behind;
+            }
+            prop_assert_eq!(read(fence(), chunks.into_iter().filter(|chunk| !chunk.is_empty())), Ok(true));
+            prop_assert_eq!(read(fence(), [&bytes[..bytes.len() - 1]]), Ok(false));
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! What an application sends during one exchange: which bytes go on to the web server, and when it has ended cleanly.
 
+use super::request::Front;
 use crate::wire::{END_BODY_LEN, Header, Kind, MANAGEMENT_ID, Piece, ScanError, Scanner, set_id};
 
 /// What to do with the bytes shown: the first `forward` go on, the next `skip` are dropped.
@@ -44,12 +45,16 @@ pub struct Reply {
     theirs: u16,
     /// A GET_VALUES_RESULT is due before the response.
     proof_due: bool,
+    /// The one before is owed it: until then it may still write (fact 11.2).
+    strays_allowed: bool,
     /// Bytes of the response have gone on.
     started: bool,
     /// A record came that does not belong to this exchange; the connection is not used again.
     strays: bool,
     /// END_REQUEST has gone on, padding included.
     ended: bool,
+    /// What the application did wrong behind bytes that may still go on.
+    broken: Option<ReplyError>,
 }
 
 /// Proof that an exchange ended with its END_REQUEST and that the scanner stands right behind it. Only this leads to
@@ -68,10 +73,25 @@ impl Finished {
 }
 
 impl Reply {
-    /// `proof_due`: the request was sent with a GET_VALUES in front.
-    pub fn new(ours: u16, theirs: u16, proof_due: bool) -> Self {
-        let (scanner, current) = (Scanner::default(), Current::Skip);
-        Self { scanner, current, ours, theirs, proof_due, started: false, strays: false, ended: false }
+    /// `front`: what the request was sent with in front of it.
+    pub fn new(ours: u16, theirs: u16, front: &Front) -> Self {
+        let (proof_due, strays_allowed) = match front {
+            Front::Nothing => (false, false),
+            Front::GetValues => (true, false),
+            Front::Fence(_) => (true, true),
+        };
+        Self {
+            scanner: Scanner::default(),
+            current: Current::Skip,
+            ours,
+            theirs,
+            proof_due,
+            strays_allowed,
+            started: false,
+            strays: false,
+            ended: false,
+            broken: None,
+        }
     }
 
     /// Scans from the start of `bytes`; call again with what is left until both counts are 0.
@@ -79,12 +99,20 @@ impl Reply {
     /// # Errors
     /// The application broke the protocol; nothing more of `bytes` may go on.
     pub fn scan(&mut self, bytes: &mut [u8]) -> Result<Scan, ReplyError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
         let mut forward = 0;
         while !self.ended {
-            let Some(piece) = self.scanner.next(&bytes[forward..])? else { break };
-            if let Piece::Header(header) = piece {
-                self.current = self.judge(header)?;
-            }
+            let piece = match self.next(&bytes[forward..]) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(error) => {
+                    self.broken = Some(error.clone());
+                    // What came in front of it goes on, as it would have in a read of its own.
+                    return if forward > 0 { Ok(Scan { forward, skip: 0 }) } else { Err(error) };
+                }
+            };
             let kept = matches!(self.current, Current::Forward | Current::End);
             if kept && matches!(piece, Piece::Header(_)) {
                 set_id(&mut bytes[forward..], self.theirs);
@@ -99,13 +127,23 @@ impl Reply {
         Ok(Scan { forward, skip: 0 })
     }
 
+    fn next(&mut self, bytes: &[u8]) -> Result<Option<Piece>, ReplyError> {
+        let piece = self.scanner.next(bytes)?;
+        if let Some(Piece::Header(header)) = piece {
+            self.current = self.judge(header)?;
+        }
+        Ok(piece)
+    }
+
     fn judge(&mut self, header: Header) -> Result<Current, ReplyError> {
         match header.kind {
             Kind::GetValuesResult if header.id == MANAGEMENT_ID && self.proof_due => Ok(Current::Proof),
             Kind::Stdout | Kind::Stderr | Kind::EndRequest if header.id != self.ours => {
-                self.strays = true;
+                self.strays |= !(self.proof_due && self.strays_allowed);
                 Ok(Current::Skip)
             }
+            // Before the answer to what stands in front of the request there is no answer to the request.
+            Kind::Stdout | Kind::Stderr | Kind::EndRequest if self.proof_due => Err(ReplyError::Kind(header.kind)),
             Kind::EndRequest if header.content != END_BODY_LEN as u16 => Err(ReplyError::EndLength(header.content)),
             Kind::EndRequest => Ok(Current::End),
             Kind::Stdout | Kind::Stderr => Ok(Current::Forward),
@@ -152,3 +190,6 @@ impl Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

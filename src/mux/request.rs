@@ -1,7 +1,8 @@
 //! One whole request: taken in, checked, ready to be sent as often as it takes.
 
 use super::policy::{Method, put_params};
-use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_pair, put_record, variable};
+use super::reply::Finished;
+use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_record};
 use std::fmt;
 
 /// A request whose every byte the web server has sent. Its body is kept by whoever took it in.
@@ -21,12 +22,21 @@ pub struct Request {
 
 /// How one sending of a request is framed.
 #[derive(Clone, Copy, Debug)]
-pub struct Framing {
+pub struct Framing<'a> {
     /// Our id for it on the upstream connection.
     pub id: u16,
     pub keep_conn: bool,
-    /// Put a GET_VALUES in front: its absence proves that the request was not executed (rule R12).
-    pub prefix: bool,
+    pub front: &'a Front,
+}
+
+/// What goes in front of a request, in the same write.
+#[derive(Debug)]
+pub enum Front {
+    Nothing,
+    /// A GET_VALUES: as long as it is not answered the request has not been executed (rule R12).
+    GetValues,
+    /// The same, and the fence that the connection owes for the exchange before this one.
+    Fence(Finished),
 }
 
 impl Request {
@@ -42,10 +52,11 @@ impl Request {
     }
 
     /// Appends everything in front of the body: \[GET_VALUES\] BEGIN_REQUEST, PARAMS, empty PARAMS.
-    pub fn put_head(&self, out: &mut Vec<u8>, framing: Framing) {
+    pub fn put_head(&self, out: &mut Vec<u8>, framing: Framing<'_>) {
         out.reserve(self.params.len() + 96);
-        if framing.prefix {
-            put_get_values(out);
+        match framing.front {
+            Front::Nothing => {}
+            Front::GetValues | Front::Fence(_) => out.extend_from_slice(&GET_VALUES),
         }
         let begin = BeginRequest { role: Role::Responder, keep_conn: framing.keep_conn };
         put_record(out, Kind::BeginRequest, framing.id, &begin.encode());
@@ -60,20 +71,104 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Appends the GET_VALUES that we send: one name, which php-fpm answers with one short record (fact 1.1).
-pub fn put_get_values(out: &mut Vec<u8>) {
-    let mut names = Vec::with_capacity(24);
-    put_pair(&mut names, variable::MPXS_CONNS, b"");
-    put_record(out, Kind::GetValues, MANAGEMENT_ID, &names);
-}
-
-/// Appends what follows END_REQUEST: the end of STDIN, held back until now (fact 6.6), and the GET_VALUES of the fence.
-pub fn put_fence(out: &mut Vec<u8>, id: u16) {
-    put_record(out, Kind::Stdin, id, &[]);
-    put_get_values(out);
-}
+/// The GET_VALUES that we send, as handshake, in front of a request and as fence. It asks for nothing: the answer is
+/// what counts, and php-fpm reads and answers an empty one with the fewest system calls (section 1 of the facts).
+pub const GET_VALUES: [u8; HEADER_LEN] = Header::new(Kind::GetValues, MANAGEMENT_ID, 0).encode();
 
 /// The header of a STDIN record of so many bytes.
 pub fn stdin_header(id: u16, content: u16) -> [u8; HEADER_LEN] {
     Header::new(Kind::Stdin, id, content).encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{MAX_CONTENT, Piece, Scanner, put_pair};
+
+    fn request(pairs: &[(&[u8], &[u8])], keep_conn: bool) -> Request {
+        let mut params = vec![];
+        pairs.iter().for_each(|(name, value)| put_pair(&mut params, name, value));
+        Request { id: 1, keep_conn, body: 0, reusable: true, method: Method::Idempotent, params }
+    }
+
+    /// Headers and contents of what was written.
+    fn records(bytes: &[u8]) -> Vec<(Header, Vec<u8>)> {
+        let (mut scanner, mut at, mut out) = (Scanner::default(), 0, vec![]);
+        while let Some(piece) = scanner.next(&bytes[at..]).unwrap() {
+            match piece {
+                Piece::Header(header) => out.push((header, vec![])),
+                Piece::Content(len) => out.last_mut().unwrap().1.extend_from_slice(&bytes[at..at + len]),
+                Piece::Padding(_) => panic!("padding, which php-fpm does not always consume (fact 9.3)"),
+            }
+            at += piece.len();
+        }
+        assert!(scanner.at_boundary() && at == bytes.len());
+        out
+    }
+
+    fn head(request: &Request, prefix: bool, keep_conn: bool) -> Vec<(Header, Vec<u8>)> {
+        let mut out = vec![];
+        request.put_head(
+            &mut out,
+            Framing { id: 77, keep_conn, front: if prefix { &Front::GetValues } else { &Front::Nothing } },
+        );
+        records(&out)
+    }
+
+    fn get_values() -> (Header, Vec<u8>) {
+        (Header::new(Kind::GetValues, 0, 0), vec![])
+    }
+
+    #[test]
+    fn a_head_is_begin_request_params_and_their_end_under_our_id() {
+        let request = request(&[(b"A", b"1")], false);
+        for keep_conn in [false, true] {
+            let begin = BeginRequest { role: Role::Responder, keep_conn }.encode();
+            let wanted = [
+                (Header::new(Kind::BeginRequest, 77, 8), begin.to_vec()),
+                (Header::new(Kind::Params, 77, 4), b"\x01\x01A1".to_vec()),
+                (Header::new(Kind::Params, 77, 0), vec![]),
+            ];
+            assert_eq!(head(&request, false, keep_conn), wanted);
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_one_get_values_in_front_of_the_same_head() {
+        let request = request(&[(b"A", b"1")], true);
+        let with = head(&request, true, true);
+        assert_eq!(with[0], get_values());
+        assert_eq!(with[1..], head(&request, false, true));
+    }
+
+    #[test]
+    fn a_fence_that_is_owed_goes_in_front_of_the_same_head() {
+        let request = request(&[(b"A", b"1")], true);
+        let mut reply = crate::mux::reply::Reply::new(76, 1, &Front::Nothing);
+        assert_eq!(reply.scan(&mut [1, 3, 0, 76, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap().forward, 16);
+        let front = Front::Fence(reply.finish().unwrap());
+        let mut out = vec![];
+        request.put_head(&mut out, Framing { id: 77, keep_conn: true, front: &front });
+        let records = records(&out);
+        assert_eq!(records[0], get_values());
+        assert_eq!(records[1..], head(&request, false, true));
+    }
+
+    #[test]
+    fn large_params_go_into_several_records() {
+        let value = vec![b'v'; 60_000];
+        let head = head(&request(&[(b"A", &value), (b"B", &value), (b"C", b"")], false), false, true);
+        let sizes: Vec<_> = head[1..].iter().map(|(header, _)| usize::from(header.content)).collect();
+        assert_eq!(sizes, [60_006, 60_009, 0]);
+        assert!(sizes.iter().all(|size| *size <= MAX_CONTENT));
+    }
+
+    #[test]
+    fn messages_name_the_last_script_and_never_show_params() {
+        let named =
+            request(&[(b"SCRIPT_FILENAME", b"/old"), (b"SCRIPT_FILENAME", b"/new\xff"), (b"COOKIE", b"secret")], true);
+        assert_eq!(named.script(), "/new\u{fffd}");
+        assert!(!format!("{named:?}").contains("secret"));
+        assert_eq!(request(&[], false).script(), "");
+    }
 }

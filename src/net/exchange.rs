@@ -14,6 +14,7 @@ use crate::{
         failure::{Failure, Kind, Origin, Phase},
         label::Direction,
         reply::Reply,
+        request::Front,
     },
 };
 use std::{
@@ -62,19 +63,19 @@ pub(super) struct Scene<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// `theirs` is the web server's request id; `prefix`: the request goes behind a GET_VALUES.
+    /// `theirs` is the web server's request id; `front`: what the request goes behind.
     pub(super) fn new(
         web: &'a mut WebServer,
         leased: &'a mut Leased,
         outgoing: &'a mut Outgoing,
         scene: &Scene<'a>,
         theirs: u16,
-        prefix: bool,
+        front: &Front,
     ) -> Self {
         let Scene { listener, pool } = *scene;
         let now = clock::now();
         let clocks = Clocks { started: now, application: now, web_server: now, alarm: pool.alarm() };
-        let reply = Reply::new(outgoing.id(), theirs, prefix);
+        let reply = Reply::new(outgoing.id(), theirs, front);
         Self { web, leased, outgoing, reply, listener, pool, clocks, carry: vec![], send_error: None }
     }
 
@@ -211,6 +212,9 @@ impl<'a> Exchange<'a> {
             match then {
                 Some(late) => return Poll::Ready(Err(late)),
                 None => {
+                    if self.reply.proof_due() {
+                        self.pool.fence_late(self.leased.facts.endpoint);
+                    }
                     self.web.watch().map_err(|error| web_server_broke(&error))?;
                     // Look at it, and have its waker set.
                     context.waker().wake_by_ref();

@@ -1,7 +1,10 @@
 //! One sending of a request: its head, then its body, as far as the socket takes them.
 
 use super::{socket::Socket, spool::Spool};
-use crate::mux::{Request, request::Framing};
+use crate::mux::{
+    Request,
+    request::{Framing, Front},
+};
 use nix::sys::sendfile::sendfile64;
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -32,10 +35,10 @@ impl Outgoing {
     }
 
     /// From the beginning, on another connection perhaps.
-    pub(super) fn start(&mut self, request: &Request, keep_conn: bool, prefix: bool) {
+    pub(super) fn start(&mut self, request: &Request, keep_conn: bool, front: &Front) {
         self.head.clear();
         self.sent = 0;
-        request.put_head(&mut self.head, Framing { id: self.spool.id(), keep_conn, prefix });
+        request.put_head(&mut self.head, Framing { id: self.spool.id(), keep_conn, front });
     }
 
     fn file_len(&self) -> u64 {

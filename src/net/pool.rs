@@ -10,6 +10,7 @@ use crate::{
         policy::Policy,
         pool::{Arrival, Directive, Handshake, Lease, OpenFailure, Pool, Settling, SlotKey, WaiterKey},
         proof::Clean,
+        reply::Finished,
         snapshot::PoolSnapshot,
     },
 };
@@ -96,6 +97,11 @@ impl SharedPool {
             (Arrival::Lease(lease), _) => Wanted::Leased(self.leased(lease)),
             (Arrival::Wait(key), receiver) => Wanted::Waiting(Waiting { pool: self.clone(), key, receiver }),
         })
+    }
+
+    /// What went in front of a request was not answered at once.
+    pub(super) fn fence_late(&self, endpoint: usize) {
+        self.lock().core.fence_late(endpoint, clock::now());
     }
 
     /// May one more exchange be sent again for this reason? One that was not executed always may.
@@ -323,6 +329,23 @@ impl Leased {
     pub(super) fn upstream(&mut self) -> &mut Upstream {
         // Taken only by the methods that consume the lease.
         &mut self.held.as_mut().expect("a lease holds its connection").1
+    }
+
+    /// May the fence go with the next request? See the core's.
+    pub(super) fn may_defer(&self) -> bool {
+        let lease = self.held.as_ref().map(|(lease, _)| lease);
+        lease.is_some_and(|lease| self.pool.lock().core.may_defer(lease, clock::now()))
+    }
+
+    /// The exchange ended cleanly; the fence goes with the next request, or soon by itself.
+    pub(super) fn defer(mut self, finished: Finished) {
+        if let Some((lease, mut upstream)) = self.held.take() {
+            upstream.owed = Some(finished);
+            self.pool.change(|inner| {
+                watch(inner, &mut upstream);
+                inner.core.defer(lease, upstream, clock::now());
+            });
+        }
     }
 
     /// The exchange ended cleanly; the fence comes next.

@@ -19,6 +19,7 @@ use crate::{
         label::{Closed, Outcome, Refusal, RetryReason},
         refuse::{Refused, Status, put_end, put_response},
         reply::Finished,
+        request::Front,
     },
     wire::ProtocolStatus,
 };
@@ -99,12 +100,22 @@ impl Site {
                 }
                 answered.then_some(keep_conn)
             }
+            Ok(Heard::Over) => {
+                if web.send_answers().is_ok() && self.flush(web).await.is_ok() {
+                    self.linger(web).await;
+                }
+                None
+            }
             // No request runs that could be aborted.
             Ok(Heard::Aborted) => None,
             Err(over) => {
-                match over {
-                    Over::Closed | Over::Broken(_) => {}
-                    over => tracing::warn!(pool = self.pool.config.name, "connection of a web server closed: {over}"),
+                match (&over, web.open_id()) {
+                    (Over::Closed | Over::Broken(_), _) => {}
+                    (Over::Silent, Some(id)) => {
+                        let why = Refused { refusal: Refusal::ReadTimeout, detail: over.to_string() };
+                        self.refuse(web, id, &why, "").await;
+                    }
+                    _ => tracing::warn!(pool = self.pool.config.name, "connection of a web server closed: {over}"),
                 }
                 None
             }
@@ -235,17 +246,21 @@ impl Site {
     ) -> Attempt {
         let facts = leased.facts;
         let keep_conn = facts.kept && request.reusable;
-        let prefix =
-            facts.kept && (!request.idempotent() || facts.idle_for > self.pool.config.connections.reprove_after);
-        outgoing.start(request, keep_conn, prefix);
+        let stale = facts.idle_for > self.pool.config.connections.reprove_after;
+        let front = match leased.upstream().owed.take() {
+            Some(finished) => Front::Fence(finished),
+            None if facts.kept && (stale || !request.idempotent()) => Front::GetValues,
+            None => Front::Nothing,
+        };
+        outgoing.start(request, keep_conn, &front);
         let scene = Scene { listener: &self.listener, pool: &self.pool };
-        let exchange = Exchange::new(web, &mut leased, &mut outgoing, &scene, request.id, prefix);
+        let exchange = Exchange::new(web, &mut leased, &mut outgoing, &scene, request.id, &front);
         match exchange.run().await {
             Ok((reply, behind)) => {
                 self.log_access(request, Outcome::Ok, arrived);
                 self.pool.metrics.exchange(Outcome::Ok, clock::now() - arrived);
                 let finished = reply.finish();
-                let back = GiveBack { leased, id: outgoing.id(), keep_conn, finished, behind };
+                let back = GiveBack { leased, keep_conn, finished, behind };
                 Attempt::Ended(self.conclude(web, request.keep_conn, back).await)
             }
             Err((failure, _)) => {
@@ -400,8 +415,6 @@ enum Attempt {
 /// A connection behind a whole response.
 struct GiveBack {
     leased: Leased,
-    /// Our id of the request.
-    id: u16,
     /// It was asked to stay open.
     keep_conn: bool,
     finished: Option<Finished>,
@@ -411,11 +424,12 @@ struct GiveBack {
 
 impl GiveBack {
     async fn run(self) {
-        let Self { leased, id, keep_conn, finished, behind } = self;
+        let Self { leased, keep_conn, finished, behind } = self;
         match finished.filter(Finished::clean) {
+            Some(finished) if keep_conn && behind.is_empty() && leased.may_defer() => leased.defer(finished),
             Some(finished) if keep_conn => {
                 let (held, upstream) = leased.settle();
-                settle::fence(held, upstream, id, finished, behind).await;
+                settle::fence(held, upstream, finished, behind).await;
             }
             Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
             Some(_) => leased.discard(Closed::Body, false, drop),

@@ -10,7 +10,7 @@ use crate::mux::{
     pool::{Handshake, OpenFailure, SlotKey},
     proof::{Clean, Proof},
     reply::Finished,
-    request::{put_fence, put_get_values},
+    request::GET_VALUES,
 };
 use std::{
     future::poll_fn,
@@ -71,10 +71,8 @@ fn report_unproven(pool: &Arc<SharedPool>, key: SlotKey, endpoint: usize, failur
 
 /// Sends so many GET_VALUES in one write and waits for as many answers.
 async fn shake_hands(upstream: &mut Upstream, answers: u8) -> Result<Clean, (OpenFailure, String)> {
-    let mut out = vec![];
-    (0..answers).for_each(|_| put_get_values(&mut out));
     let mut proof = Proof::handshake(answers);
-    let asked = ask(upstream, &out, &mut proof, &[]).await;
+    let asked = ask(upstream, &GET_VALUES.repeat(answers.into()), &mut proof, &[]).await;
     asked.map_err(|words| match proof.due() {
         1 if answers == 2 => (OpenFailure::ClosedBehindAnswer, words),
         _ => (OpenFailure::Handshake, words),
@@ -83,21 +81,20 @@ async fn shake_hands(upstream: &mut Upstream, answers: u8) -> Result<Clean, (Ope
 
 /// Sends a fence behind a finished exchange and gives the connection back once its worker has answered, however long
 /// that takes: until then it is still at work (`fastcgi_finish_request`, fact 11). `behind`: what has come already.
-pub(super) async fn fence(held: Settled, mut upstream: Upstream, id: u16, finished: Finished, behind: Vec<u8>) {
+pub(super) async fn fence(held: Settled, mut upstream: Upstream, finished: Finished, behind: Vec<u8>) {
     let started = Instant::now();
-    let mut out = Vec::with_capacity(64);
-    put_fence(&mut out, id);
-    let answer = ask(&mut upstream, &out, &mut Proof::fence(finished), &behind).await;
+    let answer = ask(&mut upstream, &GET_VALUES, &mut Proof::fence(finished), &behind).await;
     held.pool().metrics.settle(started.elapsed());
     conclude(held, upstream, answer);
 }
 
-/// Asks an idle connection whether its worker is still there.
+/// Asks an idle connection whether its worker is still there; where a fence is owed, by that.
 pub(super) async fn probe(held: Settled, mut upstream: Upstream) {
-    let mut out = Vec::with_capacity(32);
-    put_get_values(&mut out);
+    if let Some(finished) = upstream.owed.take() {
+        return fence(held, upstream, finished, vec![]).await;
+    }
     let limit: Duration = held.pool().config.timeouts.prove;
-    let asked = timeout(limit, ask(&mut upstream, &out, &mut Proof::handshake(1), &[])).await;
+    let asked = timeout(limit, ask(&mut upstream, &GET_VALUES, &mut Proof::handshake(1), &[])).await;
     conclude(held, upstream, asked.unwrap_or_else(|_| Err("no answer in time".into())));
 }
 

@@ -1,7 +1,7 @@
 //! A connection to an application: opened, made ready for short messages in both directions, closed without TIME_WAIT.
 
 use super::socket::Socket;
-use crate::config::EndpointAddress;
+use crate::{config::EndpointAddress, mux::reply::Finished};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     io::{self, ErrorKind},
@@ -21,6 +21,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) socket: Socket,
+    /// The exchange before has ended, and its fence has not been sent.
+    pub(super) owed: Option<Finished>,
     tcp: bool,
 }
 
@@ -33,7 +35,7 @@ impl Upstream {
         match address {
             EndpointAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).await?.into_std()?;
-                Ok(Self { socket: Socket::plain(OwnedFd::from(stream)), tcp: false })
+                Ok(Self { socket: Socket::plain(OwnedFd::from(stream)), owed: None, tcp: false })
             }
             EndpointAddress::Tcp { host, port } => {
                 let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
@@ -57,7 +59,7 @@ impl Upstream {
         // Every close is an RST: nothing stays in TIME_WAIT, here or there (section 0, point 10). Whoever closes sees
         // to it that nothing which matters is still on its way.
         socket.set_linger(Some(Duration::ZERO))?;
-        Ok(Self { socket: Socket::plain(OwnedFd::from(stream.into_std()?)), tcp: true })
+        Ok(Self { socket: Socket::plain(OwnedFd::from(stream.into_std()?)), owed: None, tcp: true })
     }
 
     /// After each send of a request: what comes back is acknowledged at once, or php-fpm's next segment waits 40 ms for

@@ -56,6 +56,17 @@ pub(super) enum Heard {
     },
     /// The web server takes the running request back.
     Aborted,
+    /// Its last request has been answered: the answers are to be sent, and the connection closed.
+    Over,
+}
+
+/// For further answers.
+enum Room {
+    Some,
+    /// Not before these are sent.
+    None,
+    /// There will be none: the last request has been answered.
+    Over,
 }
 
 /// The connection is over.
@@ -95,19 +106,21 @@ impl WebServer {
     /// Reads until something is whole: at once where it is there already. Body bytes go to `spool`.
     pub(super) fn poll_hear(&mut self, context: &mut Context<'_>, spool: &mut Spool) -> Poll<Result<Heard, Over>> {
         loop {
-            if std::mem::take(&mut self.unread) {
-                let bytes = std::mem::take(&mut self.carry);
-                if let Some(heard) = self.digest(&bytes, spool)? {
-                    return Poll::Ready(Ok(heard));
+            // Between two requests answers need not wait. A web server that does not read them is not read from either.
+            if !self.intake.is_running() {
+                self.send_answers()?;
+                while !self.is_clear() {
+                    ready!(self.poll_flush(context))?;
                 }
             }
-            let heard = ready!(scratch::with(|buffer| self.poll_read(context, buffer, spool)))?;
+            let heard = if std::mem::take(&mut self.unread) {
+                let bytes = std::mem::take(&mut self.carry);
+                self.digest(&bytes, spool)?
+            } else {
+                ready!(scratch::with(|buffer| self.poll_read(context, buffer, spool)))?
+            };
             if let Some(heard) = heard {
                 return Poll::Ready(Ok(heard));
-            }
-            // Between two requests answers need not wait.
-            if !self.intake.is_running() && !self.answers.is_empty() {
-                self.send_answers()?;
             }
         }
     }
@@ -138,7 +151,8 @@ impl WebServer {
     /// Shows `bytes` to the intake up to the next thing that somebody else must hear of; keeps what is left.
     fn digest(&mut self, bytes: &[u8], spool: &mut Spool) -> Result<Option<Heard>, Over> {
         let mut at = 0;
-        let heard = loop {
+        // Whether it ended for want of bytes is what tells if the rest is to be looked at again as it is.
+        let (heard, starved) = loop {
             let taken = self.intake.take(&bytes[at..])?;
             let event = match taken.event {
                 Some(Event::Body(range)) => {
@@ -151,24 +165,42 @@ impl WebServer {
                 Some(event) => Some(event),
                 None => {
                     at += taken.consumed;
-                    break None;
+                    break (None, true);
                 }
             };
             at += taken.consumed;
             match event {
-                Some(Event::Answer(answer)) => self.answers.extend_from_slice(&answer),
-                Some(Event::Request(request)) => break Some(Heard::Request(request)),
-                Some(Event::Refused { id, keep_conn, why }) => break Some(Heard::Refused { id, keep_conn, why }),
-                Some(Event::Aborted) => break Some(Heard::Aborted),
+                Some(Event::Answer(answer)) => match self.keep_answer(&answer, spool)? {
+                    Room::Some => {}
+                    Room::None => break (None, false),
+                    Room::Over => break (Some(Heard::Over), false),
+                },
+                Some(Event::Request(request)) => break (Some(Heard::Request(request)), false),
+                Some(Event::Refused { id, keep_conn, why }) => {
+                    break (Some(Heard::Refused { id, keep_conn, why }), false);
+                }
+                Some(Event::Aborted) => break (Some(Heard::Aborted), false),
                 Some(Event::Body(_)) | None => {}
             }
-            if self.answers.len() > MAX_ANSWERS {
-                return Err(Over::Answers);
-            }
         };
-        self.unread = heard.is_some() && at < bytes.len();
+        self.unread = !starved && at < bytes.len();
         self.carry.extend_from_slice(&bytes[at..]);
         Ok(heard)
+    }
+
+    /// Keeps an answer until it may be sent, and tells whether there is room for more.
+    fn keep_answer(&mut self, answer: &[u8], spool: &mut Spool) -> Result<Room, Over> {
+        self.answers.extend_from_slice(answer);
+        if self.intake.open_id().is_none() {
+            // The request that it ends may have been taken back in the middle of its body.
+            spool.clear();
+        }
+        match self.answers.len() > MAX_ANSWERS {
+            _ if self.intake.is_over() => Ok(Room::Over),
+            false => Ok(Room::Some),
+            true if self.intake.is_running() => Err(Over::Answers),
+            true => Ok(Room::None),
+        }
     }
 
     fn cannot_store(&self, error: &io::Error) -> Refused {
@@ -179,9 +211,14 @@ impl WebServer {
         Refused { refusal: Refusal::Storage, detail }
     }
 
-    /// True while the web server owes us the rest of a request or of a record.
+    /// The id of the request being taken in.
+    pub(super) fn open_id(&self) -> Option<u16> {
+        self.intake.open_id()
+    }
+
+    /// True while the web server owes us the rest of a request or of a record, or has not taken its answers.
     pub(super) fn owes_bytes(&self) -> bool {
-        self.intake.unfinished() || !self.carry.is_empty()
+        self.intake.unfinished() || !self.carry.is_empty() || !self.is_clear()
     }
 
     /// Bytes read so far.

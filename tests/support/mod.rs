@@ -7,11 +7,14 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its own part of the support")]
 #![allow(clippy::disallowed_methods, reason = "tests against real peers need the real clock")]
 
+mod aftermath;
+mod attempts;
 mod bounded;
 pub mod fcgi;
 mod fcgimux;
 mod folder;
 mod http;
+mod level;
 mod load;
 mod measures;
 mod network;
@@ -23,10 +26,13 @@ mod process;
 pub mod sockets;
 mod transfer;
 
+pub use aftermath::{Before, warnings};
+pub use attempts::in_three_attempts;
 pub use bounded::{bounded, eventually, wait_until};
 pub use fcgimux::{Fcgimux, Setup};
 pub use folder::Folder;
 pub use http::{Answer, HttpError, get};
+pub use level::Level;
 pub use load::{Failure, Load, Report, Request, Running};
 pub use measures::Measures;
 pub use network::in_own_network;

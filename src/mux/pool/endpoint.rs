@@ -1,9 +1,10 @@
 //! One address of an application: how many connections it has, and whether it answers.
 
-use super::{Handshake, SlotKey};
+use super::{Handshake, PATIENCE, SlotKey};
 use crate::mux::label::ConnectionState;
 use std::{
     cmp::Reverse,
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,10 @@ const FAILING_FOR: Duration = Duration::from_secs(1);
 /// Pause after the first failure; doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Prompt fences in a row after which the next request may go before the fence is answered.
+const PROMPT_FENCES: u32 = 100;
+/// One late fence, and for so long every request waits for its own again.
+const LATE_FOR: Duration = Duration::from_secs(60);
 /// An endpoint that did not keep connections is asked again after this: PHP may have been upgraded.
 const RELEARN: Duration = Duration::from_secs(60);
 
@@ -41,8 +46,8 @@ pub(super) struct Endpoint {
     pub(super) name: String,
     /// Idle connections, the most recently used last.
     pub(super) idle: Vec<SlotKey>,
-    /// Closed connections whose worker may still be at work (rule R15).
-    pub(super) ghosts: usize,
+    /// Closed connections whose worker may still be at work (rule R15): when each is forgotten, the first one first.
+    ghosts: VecDeque<Instant>,
     /// When a worker was last given back to everybody.
     pub(super) gave_back: Option<Instant>,
     /// Its place among the endpoints that have idle connections.
@@ -56,6 +61,10 @@ pub(super) struct Endpoint {
     retry_at: Option<Instant>,
     health: Health,
     ejections: u64,
+    /// Fences in a row that were answered at once.
+    prompt: u32,
+    /// When one last was not.
+    late_at: Option<Instant>,
 }
 
 impl Endpoint {
@@ -63,7 +72,7 @@ impl Endpoint {
         Self {
             name,
             idle: vec![],
-            ghosts: 0,
+            ghosts: VecDeque::new(),
             gave_back: None,
             rank: None,
             counts: [0; ConnectionState::ALL.len()],
@@ -73,6 +82,8 @@ impl Endpoint {
             retry_at: None,
             health: Health::Up,
             ejections: 0,
+            prompt: 0,
+            late_at: None,
         }
     }
 
@@ -86,6 +97,18 @@ impl Endpoint {
         if let Some(to) = to {
             self.counts[to as usize] += 1;
         }
+    }
+
+    /// A connection was closed whose worker may be at work until `forget_at`, for all that is known.
+    pub(super) fn leave_ghost(&mut self, forget_at: Instant, now: Instant) {
+        self.ghosts.retain(|at| *at > now);
+        self.ghosts.push_back(forget_at);
+    }
+
+    /// A new connection takes such a place: its handshake finds out.
+    pub(super) fn replace_ghost(&mut self, now: Instant) {
+        self.ghosts.retain(|at| *at > now);
+        self.ghosts.pop_front();
     }
 
     /// It answered.
@@ -134,6 +157,20 @@ impl Endpoint {
         }
     }
 
+    /// A fence was answered after so long.
+    pub(super) fn fence_answered(&mut self, after: Duration, now: Instant) {
+        if after > PATIENCE {
+            self.fence_late(now);
+        } else {
+            self.prompt = self.prompt.saturating_add(1);
+        }
+    }
+
+    /// A fence was not answered at once: scripts work on behind their response here.
+    pub(super) fn fence_late(&mut self, now: Instant) {
+        (self.prompt, self.late_at) = (0, Some(now));
+    }
+
     /// The pause after a failure is over. Returns whether it should be tried even if nobody waits.
     pub(super) fn pause_over(&mut self, now: Instant) -> bool {
         self.retry_at.take_if(|at| *at <= now).is_some() && self.health == Health::Down
@@ -153,6 +190,12 @@ impl Endpoint {
         !matches!(self.manners, Manners::NotKept(_))
     }
 
+    /// Its workers are free as soon as they have answered, as far as has been seen.
+    pub(super) fn is_prompt(&self, now: Instant) -> bool {
+        let forgotten = self.late_at.is_none_or(|at| now.saturating_duration_since(at) > LATE_FOR);
+        self.prompt >= PROMPT_FENCES && forgotten
+    }
+
     pub(super) fn count(&self, state: ConnectionState) -> usize {
         self.counts[state as usize]
     }
@@ -167,14 +210,19 @@ impl Endpoint {
     }
 
     /// Workers that are, or may be, held by us.
-    pub(super) fn occupied(&self) -> usize {
-        self.connections() + self.ghosts
+    pub(super) fn occupied(&self, now: Instant) -> usize {
+        self.connections() + self.ghosts(now)
+    }
+
+    /// Places of workers that may still be busy.
+    fn ghosts(&self, now: Instant) -> usize {
+        self.ghosts.iter().filter(|at| **at > now).count()
     }
 
     /// By state; places of workers that may still be busy count as settling.
-    pub(super) fn counts_with_ghosts(&self) -> [usize; ConnectionState::ALL.len()] {
+    pub(super) fn counts_with_ghosts(&self, now: Instant) -> [usize; ConnectionState::ALL.len()] {
         let mut counts = self.counts;
-        counts[ConnectionState::Settling as usize] += self.ghosts;
+        counts[ConnectionState::Settling as usize] += self.ghosts(now);
         counts
     }
 

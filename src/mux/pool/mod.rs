@@ -20,6 +20,8 @@
 //! hands them on, and never looks inside.
 
 mod endpoint;
+mod idle;
+mod lease;
 mod queue;
 mod slot;
 
@@ -39,6 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use lease::{Arrival, Directive, Handshake, Lease, OpenFailure, Settling};
 pub use queue::WaiterKey;
 pub use slot::SlotKey;
 
@@ -46,72 +49,8 @@ pub use slot::SlotKey;
 /// expect. Behind that its worker is busy with something else, and another connection is opened (rule R4).
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// What the driver must do.
-#[derive(Debug)]
-#[must_use]
-pub enum Directive<W, C> {
-    /// Connect to the endpoint, prove, and report [`Pool::connected`], then [`Pool::proven`] or [`Pool::failed`].
-    Open { key: SlotKey, endpoint: usize, handshake: Handshake },
-    /// Hand the lease to this waiter. One that is gone gives it back with [`Pool::untouched`].
-    Grant { waiter: W, lease: Lease<C> },
-    /// Tell this waiter that it will not be served.
-    Refuse { waiter: W, refusal: Refusal },
-    /// Close this connection.
-    Close { connection: C, endpoint: usize, reason: Closed },
-    /// Send a fence's GET_VALUES on this connection, then [`Pool::checkin`] or [`Pool::discard`]: others of its endpoint
-    /// were closed by the application, and an idle worker that is stopping leaves only when it is asked (fact 6.2).
-    Probe { settling: Settling, connection: C },
-}
-
-/// How a new connection proves itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// Two GET_VALUES: does the application keep the connection behind the first answer (fact 1.2)?
-    Learn,
-    /// One GET_VALUES.
-    Prove,
-    /// None: the application would close behind it.
-    Skip,
-}
-
-/// The right to a connection for one exchange. Not cloned: it ends in [`Pool::settle`], [`Pool::discard`] or
-/// [`Pool::untouched`].
-#[derive(Debug)]
-#[must_use]
-pub struct Lease<C> {
-    key: SlotKey,
-    pub endpoint: usize,
-    pub connection: C,
-    /// How long it had been idle; zero for one that has just proved itself.
-    pub idle_for: Duration,
-    /// Exchanges before this one.
-    pub used: u64,
-    /// Since it connected.
-    pub age: Duration,
-    /// False where the application does not keep connections: send without keep-conn and without GET_VALUES.
-    pub kept: bool,
-}
-
-/// What is left of a lease: the slot, while the connection is elsewhere.
-#[derive(Debug)]
-#[must_use]
-pub struct Settling {
-    key: SlotKey,
-    endpoint: usize,
-}
-
-impl Settling {
-    pub fn endpoint(&self) -> usize {
-        self.endpoint
-    }
-}
-
-/// What became of a request for a connection.
-#[derive(Debug)]
-pub enum Arrival<C> {
-    Lease(Lease<C>),
-    Wait(WaiterKey),
-}
+/// How long a connection may rest before its fence is sent by itself, if no request comes to take it along.
+const FENCE_WITHIN: Duration = Duration::from_millis(5);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -129,8 +68,12 @@ pub struct Pool<W, C> {
     late: Option<Instant>,
     /// No idle connection needs to be reaped before this.
     reap_at: Option<Instant>,
+    /// No idle connection needs to be fenced before this.
+    fence_at: Option<Instant>,
     /// No endpoint needs to be tried again before this.
     retry_at: Option<Instant>,
+    /// How long a connection waits for the answer to its handshake.
+    prove: Duration,
     draining: bool,
 }
 
@@ -146,7 +89,9 @@ impl<W, C> Pool<W, C> {
             coming: BTreeSet::new(),
             late: None,
             reap_at: None,
+            fence_at: None,
             retry_at: None,
+            prove: pool.timeouts.prove,
             draining: false,
         }
     }
@@ -179,7 +124,12 @@ impl<W, C> Pool<W, C> {
 
     /// A lease that was granted but not used, since its waiter had left.
     pub fn untouched(&mut self, lease: Lease<C>, now: Instant) {
-        self.slots.get_mut(lease.key).used = lease.used;
+        let slot = self.slots.get_mut(lease.key);
+        slot.used = lease.used;
+        if slot.unfenced {
+            self.hand_on(lease.key, lease.connection, true, now);
+            return;
+        }
         self.set_state(lease.key, ConnectionState::Proving, now);
         if lease.kept {
             self.offer(lease.key, lease.connection, now);
@@ -194,10 +144,32 @@ impl<W, C> Pool<W, C> {
         (Settling { key: lease.key, endpoint: lease.endpoint }, lease.connection)
     }
 
+    /// May the next exchange go on this connection before the fence behind this one is answered? It then takes the
+    /// fence along in front of itself, which saves a write and two wake-ups. What is lost is the proof beforehand that
+    /// the worker is free; hence only where fences have long been answered at once.
+    pub fn may_defer(&self, lease: &Lease<()>, now: Instant) -> bool {
+        self.connections.fence == config::Fence::Adaptive
+            && self.endpoints[lease.endpoint].is_prompt(now)
+            && self.retire(lease.key, now).is_none()
+    }
+
+    /// The exchange ended cleanly, and [`Pool::may_defer`]: the connection is free but for its fence.
+    pub fn defer(&mut self, lease: Lease<()>, connection: C, now: Instant) {
+        self.endpoints[lease.endpoint].recovered();
+        self.hand_on(lease.key, connection, true, now);
+    }
+
+    /// A fence that went in front of a request was not answered at once.
+    pub fn fence_late(&mut self, endpoint: usize, now: Instant) {
+        self.endpoints[endpoint].fence_late(now);
+    }
+
     /// The fence was answered.
     pub fn checkin(&mut self, settling: Settling, connection: C, _proof: Clean, now: Instant) {
-        let endpoint = self.slots.get(settling.key).endpoint;
-        self.endpoints[endpoint].recovered();
+        let since = self.slots.get(settling.key).since;
+        let endpoint = &mut self.endpoints[settling.endpoint];
+        endpoint.recovered();
+        endpoint.fence_answered(now.saturating_duration_since(since), now);
         self.offer(settling.key, connection, now);
     }
 
@@ -216,7 +188,11 @@ impl<W, C> Pool<W, C> {
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
         for key in self.slots.idle() {
-            self.close_idle(key, Closed::Drain, now);
+            if self.slots.get(key).unfenced {
+                self.probe(key, now);
+            } else {
+                self.close_idle(key, Closed::Drain, now);
+            }
         }
     }
 
@@ -280,6 +256,11 @@ impl<W, C> Pool<W, C> {
 
     /// An idle connection saw EOF, an error or a byte. Returns it to be closed, and its endpoint.
     pub fn lost(&mut self, key: SlotKey, now: Instant) -> Option<(C, usize)> {
+        if self.slots.try_get_mut(key).is_some_and(|slot| slot.unfenced) {
+            // A script may still be at work and write (fact 11.2); to close now would end it. The fence finds out.
+            self.probe(key, now);
+            return None;
+        }
         let connection = self.take_idle(key)?;
         let slot = self.slots.get(key);
         let endpoint = slot.endpoint;
@@ -294,6 +275,9 @@ impl<W, C> Pool<W, C> {
     pub fn tick(&mut self, now: Instant) {
         while let Some(waiter) = self.queue.expire(now) {
             self.directives.push_back(Directive::Refuse { waiter, refusal: Refusal::QueueTimeout });
+        }
+        if self.fence_at.is_some_and(|at| at <= now) {
+            self.send_fences(now);
         }
         if self.reap_at.is_some_and(|at| at <= now) {
             self.reap(now);
@@ -321,7 +305,7 @@ impl<W, C> Pool<W, C> {
     /// Always in the future behind a [`Pool::tick`]: what cannot be mended by time passing is not waited for.
     pub fn next_deadline(&self) -> Option<Instant> {
         let patience = self.young().next().filter(|_| !self.queue.is_empty()).map(|(since, _)| *since + PATIENCE);
-        [self.queue.next_deadline(), patience, self.reap_at, self.retry_at].into_iter().flatten().min()
+        [self.queue.next_deadline(), patience, self.reap_at, self.fence_at, self.retry_at].into_iter().flatten().min()
     }
 
     // ---------------------------------------------------------------- getters
@@ -341,7 +325,7 @@ impl<W, C> Pool<W, C> {
     pub fn snapshot(&self, now: Instant) -> PoolSnapshot {
         let endpoints = self.endpoints.iter().map(|endpoint| EndpointSnapshot {
             name: endpoint.name.clone(),
-            connections: endpoint.counts_with_ghosts(),
+            connections: endpoint.counts_with_ghosts(now),
             limit: self.connections.per_endpoint as usize,
             up: endpoint.health() != Health::Down,
             ejections: endpoint.ejections(),
@@ -377,13 +361,20 @@ impl<W, C> Pool<W, C> {
 
     /// A connection whose worker is free: to the oldest waiter, to rest, or away.
     fn offer(&mut self, key: SlotKey, connection: C, now: Instant) {
-        if let Some(reason) = self.retire(key, now) {
-            self.close_slot(key, connection, reason, now);
-        } else if let Some(waiter) = self.queue.pop() {
-            let lease = self.lease(key, connection, Duration::ZERO, now);
-            self.directives.push_back(Directive::Grant { waiter, lease });
-        } else {
-            self.rest(key, connection, now);
+        match self.retire(key, now) {
+            Some(reason) => self.close_slot(key, connection, reason, now),
+            None => self.hand_on(key, connection, false, now),
+        }
+    }
+
+    fn hand_on(&mut self, key: SlotKey, connection: C, unfenced: bool, now: Instant) {
+        self.slots.get_mut(key).unfenced = unfenced;
+        match self.queue.pop() {
+            Some(waiter) => {
+                let lease = self.lease(key, connection, Duration::ZERO, now);
+                self.directives.push_back(Directive::Grant { waiter, lease });
+            }
+            None => self.rest(key, connection, now),
         }
     }
 
@@ -391,7 +382,7 @@ impl<W, C> Pool<W, C> {
     fn retire(&self, key: SlotKey, now: Instant) -> Option<Closed> {
         let slot = self.slots.get(key);
         let endpoint = &self.endpoints[slot.endpoint];
-        let shared = endpoint.occupied() > 1 || !self.queue.is_empty();
+        let shared = endpoint.occupied(now) > 1 || !self.queue.is_empty();
         let tenure = self.connections.yield_after.filter(|_| shared && slot.used > 0);
         if self.draining && self.queue.is_empty() {
             Some(Closed::Drain)
@@ -408,42 +399,6 @@ impl<W, C> Pool<W, C> {
         }
     }
 
-    fn rest(&mut self, key: SlotKey, connection: C, now: Instant) {
-        self.set_state(key, ConnectionState::Idle, now);
-        let slot = self.slots.get_mut(key);
-        slot.connection = Some(connection);
-        let index = slot.endpoint;
-        self.endpoints[index].idle.push(key);
-        self.rank(index, now);
-        let at = now + self.connections.surplus_idle;
-        self.reap_at = Some(self.reap_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    /// Takes a connection out of rest; its state, and with it its endpoint's rank, is the caller's to set.
-    fn take_idle(&mut self, key: SlotKey) -> Option<C> {
-        let slot = self.slots.try_get_mut(key)?;
-        let connection = slot.connection.take()?;
-        let index = slot.endpoint;
-        let idle = &mut self.endpoints[index].idle;
-        // Most often the last one: it was used most recently.
-        let place = idle.iter().rposition(|each| *each == key).expect("an idle connection is listed at its endpoint");
-        idle.remove(place);
-        Some(connection)
-    }
-
-    /// Puts an endpoint in its place among those that are ready, or takes it out.
-    fn rank(&mut self, index: usize, now: Instant) {
-        let endpoint = &mut self.endpoints[index];
-        if let Some((leased, used)) = endpoint.rank.take() {
-            self.ready.remove(&(leased, used, index));
-        }
-        if !endpoint.idle.is_empty() {
-            let rank = (endpoint.count(ConnectionState::Leased), Reverse(now));
-            endpoint.rank = Some(rank);
-            self.ready.insert((rank.0, rank.1, index));
-        }
-    }
-
     /// The one place that moves a connection from state to state.
     fn set_state(&mut self, key: SlotKey, state: ConnectionState, now: Instant) {
         let slot = self.slots.get_mut(key);
@@ -457,13 +412,7 @@ impl<W, C> Pool<W, C> {
         }
         self.endpoints[index].moved(Some(before), Some(state));
         if before == ConnectionState::Leased || state == ConnectionState::Leased {
-            self.rank(index, now);
-        }
-    }
-
-    fn close_idle(&mut self, key: SlotKey, reason: Closed, now: Instant) {
-        if let Some(connection) = self.take_idle(key) {
-            self.close_slot(key, connection, reason, now);
+            self.rank(index);
         }
     }
 
@@ -481,9 +430,15 @@ impl<W, C> Pool<W, C> {
         }
         let endpoint = &mut self.endpoints[index];
         endpoint.moved(Some(state), None);
-        endpoint.ghosts += usize::from(occupied);
-        endpoint.gave_back = Some(now);
-        self.rank(index, now);
+        if occupied {
+            // So long a connection in its place would wait for an answer.
+            endpoint.leave_ghost(now + self.prove, now);
+        }
+        // One that never had a worker gives none back.
+        if !matches!(reason, Closed::Connect | Closed::Prove) {
+            endpoint.gave_back = Some(now);
+        }
+        self.rank(index);
         if reason == Closed::Application || reason == Closed::Broken {
             self.probe_idle(index, now);
         }
@@ -492,36 +447,6 @@ impl<W, C> Pool<W, C> {
             self.open(index, now);
         }
         self.meet_demand(now);
-    }
-
-    /// The application closed one connection: are the idle ones of that endpoint still good?
-    fn probe_idle(&mut self, index: usize, now: Instant) {
-        for key in std::mem::take(&mut self.endpoints[index].idle) {
-            let Some(connection) = self.slots.get_mut(key).connection.take() else { continue };
-            self.set_state(key, ConnectionState::Settling, now);
-            self.directives.push_back(Directive::Probe { settling: Settling { key, endpoint: index }, connection });
-        }
-        self.rank(index, now);
-    }
-
-    fn reap(&mut self, now: Instant) {
-        self.reap_at = None;
-        let mut next: Option<Instant> = None;
-        for index in 0..self.endpoints.len() {
-            // The first is the least recently used; the last is the one that may stay longer.
-            let idle = self.endpoints[index].idle.clone();
-            let last = idle.len().saturating_sub(1);
-            for (place, key) in idle.into_iter().enumerate() {
-                let limit = if place == last { self.connections.idle_timeout } else { self.connections.surplus_idle };
-                let at = self.slots.get(key).since + limit;
-                if at <= now {
-                    self.close_idle(key, Closed::Idle, now);
-                } else {
-                    next = Some(next.map_or(at, |earlier| earlier.min(at)));
-                }
-            }
-        }
-        self.reap_at = next;
     }
 
     // ---------------------------------------------------------------- demand
@@ -533,7 +458,7 @@ impl<W, C> Pool<W, C> {
         }
         self.late = now.checked_sub(PATIENCE);
         for _ in self.young().count()..self.queue.len() {
-            let Some(index) = self.best_to_open() else { return };
+            let Some(index) = self.best_to_open(now) else { return };
             self.open(index, now);
         }
     }
@@ -545,20 +470,20 @@ impl<W, C> Pool<W, C> {
     }
 
     /// The endpoint with the fewest connections that has room and is not left alone after a failure.
-    fn best_to_open(&self) -> Option<usize> {
+    fn best_to_open(&self, now: Instant) -> Option<usize> {
         let limit = self.connections.per_endpoint as usize;
         let open = self.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.may_open(limit));
-        open.min_by_key(|(_, endpoint)| endpoint.occupied()).map(|(index, _)| index)
+        open.min_by_key(|(_, endpoint)| endpoint.occupied(now)).map(|(index, _)| index)
     }
 
     fn open(&mut self, index: usize, now: Instant) {
         let endpoint = &mut self.endpoints[index];
-        if endpoint.connections() + endpoint.ghosts >= self.connections.per_endpoint as usize {
-            if endpoint.ghosts == 0 {
-                return;
-            }
-            // The place of a worker that may still be busy: the handshake finds out.
-            endpoint.ghosts -= 1;
+        let limit = self.connections.per_endpoint as usize;
+        if endpoint.connections() >= limit {
+            return;
+        }
+        if endpoint.occupied(now) >= limit {
+            endpoint.replace_ghost(now);
         }
         let handshake = endpoint.handshake(now);
         endpoint.moved(None, Some(ConnectionState::Connecting));
@@ -575,27 +500,6 @@ impl<W, C> Pool<W, C> {
         while let Some(waiter) = self.queue.pop() {
             self.directives.push_back(Directive::Refuse { waiter, refusal });
         }
-    }
-}
-
-/// Why an opened connection came to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenFailure {
-    /// It did not connect: refused, unreachable, or not in time.
-    Connect,
-    /// Connected, but no worker answered in time.
-    Unanswered,
-    /// Answered the first GET_VALUES and closed: PHP before 8.2.13, or a worker that stops (facts 1.2, 6.2).
-    ClosedBehindAnswer,
-    /// Closed, or answered something else.
-    Handshake,
-}
-
-impl<C> Lease<C> {
-    /// Splits the connection off, so that it can be moved while the lease stays.
-    pub fn split(self) -> (Lease<()>, C) {
-        let Self { key, endpoint, connection, idle_for, used, age, kept } = self;
-        (Lease { key, endpoint, connection: (), idle_for, used, age, kept }, connection)
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Slot<C> {
     pub(super) used: u64,
     /// There while idle; otherwise the driver has it.
     pub(super) connection: Option<C>,
+    /// Free, but the fence behind its last exchange has not been sent; whoever is leased it sends that first.
+    pub(super) unfenced: bool,
     serial: u64,
 }
 
@@ -49,7 +51,8 @@ impl<C> Slots<C> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let state = ConnectionState::Connecting;
-        let slot = Slot { endpoint, state, since: now, opened: now, used: 0, connection: None, serial };
+        let slot =
+            Slot { endpoint, state, since: now, opened: now, used: 0, connection: None, unfenced: false, serial };
         SlotKey { index: self.slab.insert(slot), serial }
     }
 

@@ -145,7 +145,9 @@ pub fn polite(mut connection: Connection, _: &Stage) {
             Asked::Request(request) => {
                 let query = request.param("QUERY_STRING").unwrap_or_default().as_bytes().to_vec();
                 let body = if request.body.is_empty() { query } else { request.body };
-                connection.answer(request.id, &body);
+                if connection.try_answer(request.id, &body).is_err() {
+                    return;
+                }
                 if !request.keep {
                     connection.shutdown_write();
                     let _ = connection.ending(PATIENCE);
@@ -167,7 +169,9 @@ pub fn old_php(mut connection: Connection, _: &Stage) {
                 return;
             }
             Asked::Request(request) => {
-                connection.answer(request.id, &request.body);
+                if connection.try_answer(request.id, &request.body).is_err() {
+                    return;
+                }
                 if !request.keep {
                     connection.shutdown_write();
                     let _ = connection.ending(PATIENCE);

@@ -201,13 +201,18 @@ impl Connection {
     /// One STDOUT record with a small CGI response, and END_REQUEST.
     #[track_caller]
     pub fn answer(&mut self, id: u16, body: &[u8]) {
+        self.try_answer(id, body).expect("send");
+    }
+
+    /// Like [`Self::answer`], for peers that may be gone.
+    pub fn try_answer(&mut self, id: u16, body: &[u8]) -> io::Result<()> {
         let mut bytes = Vec::new();
         let content = [b"Content-Type: text/plain\r\n\r\n".as_slice(), body].concat();
         for chunk in content.chunks(65_535) {
             bytes.extend(record(STDOUT, id, chunk));
         }
         bytes.extend(end_request(id, 0, 0));
-        self.send(&bytes);
+        self.try_send(&bytes)
     }
 
     /// An ordinary close: FIN (RST if something lies unread).
