@@ -44,7 +44,7 @@ pub const KEYS: &[Key] = &[
     key(
         "pools.*.connections.yield_after",
         "1s",
-        "a connection busy without a pause for so long gives its worker up; or off",
+        "an endpoint with several of our connections gets a worker back this often; or off",
     ),
     key(
         "pools.*.connections.fence",

@@ -109,8 +109,8 @@ pub struct Connections {
     pub idle_timeout: Duration,
     /// Idle connections beyond that one go after so long.
     pub surplus_idle: Duration,
-    /// A connection that went from exchange to exchange without a pause for so long gives its worker up, so that other
-    /// clients of the same application get their turn. `None`: never.
+    /// An endpoint of which we hold several workers, or for which exchanges wait, gets one back at least this often, so
+    /// that other clients of the same application get their turn. `None`: never.
     pub yield_after: Option<Duration>,
     /// When a connection that has ended an exchange proves its worker free.
     pub fence: Fence,
@@ -181,7 +181,8 @@ pub struct Body {
 /// After which bodies a connection may be used again (request smuggling, facts 10.5).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReuseAfterBody {
-    /// POST bodies up to this; `None`: after no body at all. Must not exceed PHP's `post_max_size`.
+    /// POST bodies up to this, in bytes; `None`: after no body at all. Must not exceed PHP's `post_max_size`; above
+    /// 16,384 PHP needs its temporary directory to read a body whole.
     pub post_up_to: Option<u64>,
     /// Whether multipart/form-data counts as such a POST: PHP may leave it half read (facts 10.5).
     pub multipart: bool,

@@ -28,7 +28,7 @@ use std::{
 /// over sooner costs more than it can save.
 pub(super) const WATCH_AFTER: Duration = Duration::from_millis(10);
 /// Reads in a row before others get their turn.
-const READS: usize = 16;
+pub(super) const READS: usize = 16;
 
 /// The state of one exchange between the two connections.
 pub(super) struct Exchange<'a> {

@@ -4,6 +4,7 @@
 //! ([`pool`]) that watches idle connections and the clock.
 
 mod clock;
+mod delivery;
 mod exchange;
 mod listen;
 mod outgoing;

@@ -2,12 +2,13 @@
 
 use super::{
     clock,
-    exchange::{Exchange, Scene, WATCH_AFTER},
+    exchange::{Exchange, READS, Scene, WATCH_AFTER},
     outgoing::Outgoing,
     pool::{Leased, SharedPool, Waiting, Wanted},
-    settle,
+    scratch, settle,
     socket::Socket,
     spool::Spool,
+    upstream::Upstream,
     webserver::{BodyStorage, Heard, Over, WebServer},
 };
 use crate::{
@@ -28,7 +29,7 @@ use std::{
     io,
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
@@ -37,8 +38,8 @@ use tokio_util::sync::CancellationToken;
 /// A web server that was refused early may still be sending; so long is it listened to, lest its answer be lost with
 /// the connection.
 const LINGER: Duration = Duration::from_secs(5);
-/// An application that takes no byte of an abandoned body for so long does not read it.
-const STALLED: Duration = Duration::from_secs(60);
+/// How often it is seen whether an abandoned body has arrived.
+const LOOK: Duration = Duration::from_millis(20);
 /// Times that an exchange may be sent again for not having been executed: each takes another connection that broke.
 const UNPROVEN_RETRIES: u32 = 3;
 
@@ -178,6 +179,7 @@ impl Site {
             }
             let failure = match self.attempt(web, &request, leased, outgoing, arrived).await {
                 Attempt::Ended(ended) => return ended,
+                Attempt::Late(failure) => return self.fail(web, &request, &failure, arrived).await,
                 Attempt::Failed(failure, unsent) => {
                     outgoing = unsent;
                     failure
@@ -260,6 +262,9 @@ impl Site {
                 self.log_access(request, Outcome::Ok, arrived);
                 self.pool.metrics.exchange(Outcome::Ok, clock::now() - arrived);
                 let finished = reply.finish();
+                // An answer that came before the whole request had gone out: what is not read of it must not be read as
+                // records.
+                let keep_conn = keep_conn && outgoing.is_done();
                 let back = GiveBack { leased, keep_conn, finished, behind };
                 Attempt::Ended(self.conclude(web, request.keep_conn, back).await)
             }
@@ -270,6 +275,10 @@ impl Site {
                     self.pool.metrics.exchange(Outcome::Gone, clock::now() - arrived);
                     tokio::spawn(abandon(leased, outgoing, request.body > 0, closed));
                     return Attempt::Ended(self.answer_abort(web, request, failure.kind == Kind::Aborted));
+                }
+                if matches!(failure.kind, Kind::Timeout(_)) {
+                    tokio::spawn(abandon(leased, outgoing, request.body > 0, closed));
+                    return Attempt::Late(failure);
                 }
                 leased.discard(closed, busy, drop);
                 Attempt::Failed(failure, outgoing)
@@ -408,6 +417,8 @@ enum NoLease {
 
 enum Attempt {
     Ended(Ended),
+    /// A timeout: is never sent again.
+    Late(Failure),
     /// May be sent again.
     Failed(Failure, Outgoing),
 }
@@ -438,15 +449,36 @@ impl GiveBack {
     }
 }
 
-/// Ends an exchange whose web server is gone. A body must arrive whole or not at all: once begun it is sent to its end
-/// (fact 10.6).
+/// Ends an exchange that goes no further. A body must arrive whole or not at all, for it is executed with what has come
+/// of it (fact 10.6): once begun it is sent to its end, and the connection stays until all of it has arrived.
 async fn abandon(mut leased: Leased, mut outgoing: Outgoing, has_body: bool, closed: Closed) {
-    while has_body && !outgoing.is_done() {
+    if has_body {
         let upstream = leased.upstream();
-        let send = timeout(STALLED, poll_fn(|context| outgoing.poll_send(context, &mut upstream.socket)));
-        if !matches!(send.await, Ok(Ok(_))) {
-            break;
+        while !(outgoing.is_done() && upstream.has_delivered()) {
+            // No event tells of an acknowledgement; hence the look at times.
+            let ended = timeout(LOOK, poll_fn(|context| poll_deliver(context, upstream, &mut outgoing))).await;
+            if ended.is_ok() {
+                break;
+            }
         }
     }
-    leased.discard(closed, true, |upstream| if has_body { upstream.close_after_delivery() } else { drop(upstream) });
+    leased.discard(closed, true, drop);
+}
+
+/// Sends, and drops what comes back, lest the application wait for a reader. Ready when the connection has ended.
+fn poll_deliver(context: &mut Context<'_>, upstream: &mut Upstream, outgoing: &mut Outgoing) -> Poll<()> {
+    for _ in 0..READS {
+        let sent = match outgoing.is_done() {
+            true => Poll::Pending,
+            false => outgoing.poll_send(context, &mut upstream.socket),
+        };
+        let read = scratch::with(|buffer| upstream.socket.poll_recv(context, buffer));
+        match (sent, read) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Ok(0) | Err(_))) => return Poll::Ready(()),
+            (Poll::Pending, Poll::Pending) => return Poll::Pending,
+            _ => {}
+        }
+    }
+    context.waker().wake_by_ref();
+    Poll::Pending
 }

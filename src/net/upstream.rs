@@ -1,6 +1,6 @@
 //! A connection to an application: opened, made ready for short messages in both directions, closed without TIME_WAIT.
 
-use super::socket::Socket;
+use super::{delivery::is_delivered, socket::Socket};
 use crate::{config::EndpointAddress, mux::reply::Finished};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
@@ -73,15 +73,8 @@ impl Upstream {
         }
     }
 
-    /// Closes with a FIN in place of an RST, so that what was sent still arrives: a body cut short would be executed
-    /// cut short (fact 10.6). The application's answer to it then meets a closed socket, and is what keeps this side out
-    /// of TIME_WAIT.
-    pub(super) fn close_after_delivery(self) {
-        if self.tcp
-            && let Ok(fd) = self.socket.fd()
-        {
-            // A socket that refuses is broken already.
-            _ = SockRef::from(&fd).set_linger(None);
-        }
+    /// True once all that was sent has arrived. Over a Unix socket that is at once.
+    pub(super) fn has_delivered(&self) -> bool {
+        !self.tcp || is_delivered(&self.socket)
     }
 }
