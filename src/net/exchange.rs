@@ -84,14 +84,10 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// It broke; the connection must be discarded.
-    pub(super) async fn run(mut self) -> Result<(Reply, Vec<u8>), (Failure, Reply)> {
-        let ended = poll_fn(|context| self.poll(context)).await;
-        match ended {
+    pub(super) async fn run(mut self) -> Result<(Reply, Vec<u8>), Failure> {
+        match poll_fn(|context| self.poll(context)).await {
             Ok(()) => Ok((self.reply, self.carry)),
-            Err((origin, kind)) => {
-                let failure = self.failure(origin, kind);
-                Err((failure, self.reply))
-            }
+            Err((origin, kind)) => Err(self.failure(origin, kind)),
         }
     }
 
@@ -144,7 +140,11 @@ impl<'a> Exchange<'a> {
             match self.web.poll_flush(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(web_server_broke(&error))),
-                Poll::Ready(Ok(_)) => self.clocks.web_server = clock::now(),
+                Poll::Ready(Ok(_)) => {
+                    let now = clock::now();
+                    // The application was not heard meanwhile: its time begins anew.
+                    (self.clocks.web_server, self.clocks.application) = (now, now);
+                }
             }
             return Poll::Ready(Ok(false));
         }
@@ -179,9 +179,9 @@ impl<'a> Exchange<'a> {
                     self.pool
                         .metrics
                         .first_byte(self.clocks.application.saturating_duration_since(self.clocks.started));
-                    self.clocks.web_server = self.clocks.application;
                 }
                 self.pool.metrics.bytes(Direction::Response, scan.forward as u64);
+                self.clocks.web_server = self.clocks.application;
                 self.web.send(&bytes[at..at + scan.forward]).map_err(|error| web_server_broke(&error))?;
             }
             at += scan.forward + scan.skip;

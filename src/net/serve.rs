@@ -261,14 +261,13 @@ impl Site {
             Ok((reply, behind)) => {
                 self.log_access(request, Outcome::Ok, arrived);
                 self.pool.metrics.exchange(Outcome::Ok, clock::now() - arrived);
-                let finished = reply.finish();
                 // An answer that came before the whole request had gone out: what is not read of it must not be read as
                 // records.
                 let keep_conn = keep_conn && outgoing.is_done();
-                let back = GiveBack { leased, keep_conn, finished, behind };
+                let back = GiveBack { leased, keep_conn, finished: reply.finish(), behind };
                 Attempt::Ended(self.conclude(web, request.keep_conn, back).await)
             }
-            Err((failure, _)) => {
+            Err(failure) => {
                 self.note(request, &leased, &failure);
                 let (closed, busy) = (failure.closed(), failure.leaves_worker_busy());
                 if failure.origin == Origin::WebServer {

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, endpoint: usize, handshake: Handshake) {
     let address = pool.address(endpoint).clone();
     let started = Instant::now();
-    let connected = timeout(pool.config.timeouts.connect, Upstream::connect(&address)).await;
+    let connected = timeout(pool.config.timeouts.connect, Upstream::connect(&address, &pool.config.timeouts)).await;
     let mut upstream = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(upstream) => upstream,
         Err(error) => {

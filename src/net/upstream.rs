@@ -1,11 +1,15 @@
 //! A connection to an application: opened, made ready for short messages in both directions, closed without TIME_WAIT.
 
 use super::{delivery::is_delivered, socket::Socket};
-use crate::{config::EndpointAddress, mux::reply::Finished};
+use crate::{
+    config::{EndpointAddress, Timeouts},
+    mux::reply::Finished,
+};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     io::{self, ErrorKind},
     os::fd::OwnedFd,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -14,8 +18,10 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Sent bytes that nobody acknowledges for so long break the connection.
+/// Sent bytes that nobody takes for so long break the connection, unless the timeouts allow an application more.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Which of a name's addresses comes first: each time the next one, so that all are used and a dead one is passed by.
+static TURN: AtomicUsize = AtomicUsize::new(0);
 
 /// One connection; closing it is dropping it.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ impl Upstream {
     ///
     /// # Errors
     /// The last address' error, or that of the name.
-    pub(super) async fn connect(address: &EndpointAddress) -> io::Result<Self> {
+    pub(super) async fn connect(address: &EndpointAddress, timeouts: &Timeouts) -> io::Result<Self> {
         match address {
             EndpointAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).await?.into_std()?;
@@ -39,9 +45,12 @@ impl Upstream {
             }
             EndpointAddress::Tcp { host, port } => {
                 let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-                for address in lookup_host((host.as_str(), *port)).await? {
+                let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+                let first = TURN.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
+                addresses.rotate_left(first);
+                for address in addresses {
                     match TcpStream::connect(address).await {
-                        Ok(stream) => return Self::tcp(stream),
+                        Ok(stream) => return Self::tcp(stream, user_timeout(timeouts)),
                         Err(error) => last = error,
                     }
                 }
@@ -50,12 +59,12 @@ impl Upstream {
         }
     }
 
-    fn tcp(stream: TcpStream) -> io::Result<Self> {
+    fn tcp(stream: TcpStream, user_timeout: Option<Duration>) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
         socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_user_timeout(user_timeout)?;
         // Every close is an RST: nothing stays in TIME_WAIT, here or there (section 0, point 10). Whoever closes sees
         // to it that nothing which matters is still on its way.
         socket.set_linger(Some(Duration::ZERO))?;
@@ -77,4 +86,9 @@ impl Upstream {
     pub(super) fn has_delivered(&self) -> bool {
         !self.tcp || is_delivered(&self.socket)
     }
+}
+
+/// The kernel counts a closed window as well, and a script may look at its body as late as the timeouts let it.
+fn user_timeout(timeouts: &Timeouts) -> Option<Duration> {
+    Some(timeouts.first_byte?.max(timeouts.between_bytes?).max(USER_TIMEOUT))
 }

@@ -1,0 +1,51 @@
+//! Has what was sent over TCP been taken by the other side's kernel?
+
+use super::socket::Socket;
+use nix::{getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
+
+/// Bytes of Linux's `struct tcp_info` up to the last one of interest.
+const TCP_INFO_LEN: usize = 148;
+/// Where `tcpi_unacked` stands in it: segments sent and not acknowledged.
+const UNACKED: usize = 24;
+/// Where `tcpi_notsent_bytes` stands in it: bytes that wait for room at the other side (Linux 4.6).
+const NOT_SENT: usize = 144;
+
+sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, [u8; TCP_INFO_LEN]);
+
+/// True once every byte has been acknowledged. What has been is read by the application even if the connection is reset
+/// then; what has not is lost. Of a broken connection nothing more will be.
+pub(super) fn is_delivered(socket: &Socket) -> bool {
+    let Ok(info) = socket.fd().and_then(|fd| Ok(getsockopt(&fd, TcpInfo)?)) else { return true };
+    [UNACKED, NOT_SENT].iter().all(|at| info[*at..at + 4] == [0; 4])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+        os::fd::OwnedFd,
+        time::{Duration, Instant},
+    };
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the kernel takes real time")]
+    fn bytes_are_delivered_once_the_other_side_has_room_for_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = Socket::plain(OwnedFd::from(ours.try_clone().unwrap()));
+        let mut sent = 0;
+        while let Ok(more) = ours.write(&[7; 65_536]) {
+            sent += more;
+        }
+        assert!(sent > 0 && !is_delivered(&socket));
+        theirs.read_exact(&mut vec![0; sent]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_delivered(&socket) {
+            assert!(Instant::now() < deadline, "never delivered");
+        }
+    }
+}
