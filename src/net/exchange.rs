@@ -204,24 +204,20 @@ impl<'a> Exchange<'a> {
                 Err(over) => (Origin::WebServer, over.into()),
             }));
         }
-        loop {
-            let (deadline, then) = self.deadline();
-            if self.clocks.alarm.poll(context, Some(deadline)).is_pending() {
-                return Poll::Pending;
-            }
-            match then {
-                Some(late) => return Poll::Ready(Err(late)),
-                None => {
-                    if self.reply.proof_due() {
-                        self.pool.fence_late(self.leased.facts.endpoint);
-                    }
-                    self.web.watch().map_err(|error| web_server_broke(&error))?;
-                    // Look at it, and have its waker set.
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-            }
+        let (deadline, then) = self.deadline();
+        if self.clocks.alarm.poll(context, Some(deadline)).is_pending() {
+            return Poll::Pending;
         }
+        if let Some(late) = then {
+            return Poll::Ready(Err(late));
+        }
+        if self.reply.proof_due() {
+            self.pool.fence_late(self.leased.facts.endpoint);
+        }
+        self.web.watch().map_err(|error| web_server_broke(&error))?;
+        // Look at it, and have its waker set.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The next deadline and what it means; `None`: begin to watch the web server.
