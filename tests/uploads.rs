@@ -338,3 +338,18 @@ fn hang_ups_leave_no_time_wait() {
         assert_eq!(TimeWait::of(php.port()).total(), 0, "{:?}", TimeWait::of(php.port()));
     });
 }
+
+/// A connection with a full window is not broken off while its worker lives (TCP_USER_TIMEOUT would do that).
+#[test]
+#[ignore = "takes 40 seconds"]
+fn stress_a_worker_that_takes_nothing_for_long_gets_the_body_whole() {
+    with(PhpFpm::pool(1).ini("post_max_size", "100M"), "", |php, mux| {
+        let worker = stop_worker(php, mux);
+        let mut connection = mux.connect();
+        connection.send(&log_call(php, "POST", "late", 8 << 20).bytes());
+        thread::sleep(40_000 * MILLISECOND);
+        php.signal_worker(worker, Signal::SIGCONT);
+        assert_eq!(connection.reply(SOON).whole().text(), "late\n");
+        assert_eq!(starts(php, "late"), [format!("POST {}", 8 << 20)]);
+    });
+}

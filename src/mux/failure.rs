@@ -19,8 +19,10 @@ pub enum Origin {
 pub enum Kind {
     /// End of stream where more was due.
     Closed,
-    /// The connection broke: the operating system's words.
+    /// The other side broke the connection off: the operating system's words.
     Broken(String),
+    /// Our side gave the connection up (a host or a network that is gone), and the other side may know nothing of it.
+    Lost(String),
     /// Bytes that may not come.
     Protocol(String),
     /// Nothing came in time: which timeout.
@@ -60,7 +62,8 @@ impl Failure {
     /// | bytes have gone on | responding | never |
     /// | connection ended, GET_VALUES in front unanswered | unproven | always: it was not executed |
     /// | protocol error, GET_VALUES in front unanswered | unproven | if idempotent |
-    /// | connection ended or protocol error | sent | if idempotent |
+    /// | connection lost, GET_VALUES in front unanswered | unproven | if idempotent: what has arrived is executed yet |
+    /// | connection ended, lost or protocol error | sent | if idempotent |
     pub fn retry(&self, idempotent: bool) -> Option<RetryReason> {
         match (self.origin, &self.kind, self.phase) {
             (Origin::WebServer, ..) | (_, Kind::Timeout(_), _) | (_, _, Phase::Responding) => None,
@@ -93,13 +96,13 @@ impl Failure {
             (Origin::WebServer, _) => Closed::Gone,
             (_, Kind::Timeout(_)) => Closed::Timeout,
             (_, Kind::Protocol(_)) => Closed::Protocol,
-            (_, Kind::Closed | Kind::Broken(_) | Kind::Aborted) => Closed::Broken,
+            (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted) => Closed::Broken,
         }
     }
 
     /// The worker may still be at work on the request (rule R15).
     pub fn leaves_worker_busy(&self) -> bool {
-        self.origin == Origin::WebServer || matches!(self.kind, Kind::Timeout(_))
+        self.origin == Origin::WebServer || matches!(self.kind, Kind::Timeout(_) | Kind::Lost(_))
     }
 }
 
@@ -112,6 +115,7 @@ impl fmt::Display for Failure {
         match &self.kind {
             Kind::Closed => write!(f, "{who} closed the connection")?,
             Kind::Broken(error) => write!(f, "connection of the {who} broke: {error}")?,
+            Kind::Lost(error) => write!(f, "connection of the {who} was lost: {error}")?,
             Kind::Protocol(error) => write!(f, "{who} broke the protocol: {error}")?,
             Kind::Aborted => write!(f, "{who} aborted the request")?,
             Kind::Timeout(which) => write!(f, "{who} was too slow (timeouts.{which})")?,
@@ -120,8 +124,10 @@ impl fmt::Display for Failure {
             write!(f, " {}", self.position)?;
         }
         match self.phase {
-            Phase::Unproven => f.write_str("; the request was not executed"),
-            Phase::Sent => f.write_str("; the request may have been executed"),
+            Phase::Unproven if matches!(self.kind, Kind::Closed | Kind::Broken(_)) => {
+                f.write_str("; the request was not executed")
+            }
+            Phase::Unproven | Phase::Sent => f.write_str("; the request may have been executed"),
             Phase::Responding => Ok(()),
         }
     }
@@ -142,6 +148,7 @@ mod tests {
         let (web, app) = (Origin::WebServer, Origin::Application);
         let (idempotent, unproven) = (Some(RetryReason::Idempotent), Some(RetryReason::Unproven));
         let reset = || Kind::Broken("reset".into());
+        let lost = || Kind::Lost("timed out".into());
         let garbage = || Kind::Protocol("garbage".into());
         for (origin, kind, phase, may_twice, only_once) in [
             (web, Kind::Closed, Unproven, None, None),
@@ -155,6 +162,9 @@ mod tests {
             (app, Kind::Closed, Unproven, unproven, unproven),
             (app, reset(), Unproven, unproven, unproven),
             (app, garbage(), Unproven, idempotent, None),
+            (app, lost(), Unproven, idempotent, None),
+            (app, lost(), Sent, idempotent, None),
+            (app, lost(), Responding, None, None),
             (app, Kind::Closed, Sent, idempotent, None),
             (app, reset(), Sent, idempotent, None),
             (app, garbage(), Sent, idempotent, None),

@@ -19,7 +19,7 @@ use crate::{
 };
 use std::{
     future::poll_fn,
-    io,
+    io::{self, ErrorKind},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -246,12 +246,22 @@ impl<'a> Exchange<'a> {
     }
 
     fn application_broke(&self, error: &io::Error) -> (Origin, Kind) {
-        (Origin::Application, Kind::Broken(self.send_error.as_ref().unwrap_or(error).to_string()))
+        (Origin::Application, broken_or_lost(self.send_error.as_ref().unwrap_or(error)))
     }
 
     fn application_closed(&self) -> (Origin, Kind) {
-        let kind = self.send_error.as_ref().map_or(Kind::Closed, |error| Kind::Broken(error.to_string()));
+        let kind = self.send_error.as_ref().map_or(Kind::Closed, broken_or_lost);
         (Origin::Application, kind)
+    }
+}
+
+/// Whether the application's side has broken the connection off, or only ours gave it up.
+fn broken_or_lost(error: &io::Error) -> Kind {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            Kind::Broken(error.to_string())
+        }
+        _ => Kind::Lost(error.to_string()),
     }
 }
 

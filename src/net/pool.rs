@@ -104,6 +104,11 @@ impl SharedPool {
         self.lock().core.fence_late(endpoint, clock::now());
     }
 
+    /// What went in front of a request met a connection that the application had closed.
+    pub(super) fn fence_unanswered(&self, endpoint: usize) {
+        self.lock().core.fence_unanswered(endpoint);
+    }
+
     /// May one more exchange be sent again for this reason? One that was not executed always may.
     pub(super) fn may_retry(&self, reason: RetryReason) -> bool {
         reason == RetryReason::Unproven || self.lock().budget.retry()

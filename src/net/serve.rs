@@ -179,6 +179,12 @@ impl Site {
             }
             let failure = match self.attempt(web, &request, leased, outgoing, arrived).await {
                 Attempt::Ended(ended) => return ended,
+                Attempt::Unfenced(unsent) => {
+                    // Not counted: only so many connections can have been handed on without their fence.
+                    self.pool.metrics.retried(RetryReason::Unproven);
+                    (outgoing, again) = (unsent, true);
+                    continue;
+                }
                 Attempt::Late(failure) => return self.fail(web, &request, &failure, arrived).await,
                 Attempt::Failed(failure, unsent) => {
                     outgoing = unsent;
@@ -255,6 +261,7 @@ impl Site {
             None => Front::Nothing,
         };
         outgoing.start(request, keep_conn, &front);
+        leased.upstream().await_room(outgoing.len());
         let scene = Scene { listener: &self.listener, pool: &self.pool };
         let exchange = Exchange::new(web, &mut leased, &mut outgoing, &scene, request.id, &front);
         match exchange.run().await {
@@ -266,6 +273,13 @@ impl Site {
                 let keep_conn = keep_conn && outgoing.is_done();
                 let back = GiveBack { leased, keep_conn, finished: reply.finish(), behind };
                 Attempt::Ended(self.conclude(web, request.keep_conn, back).await)
+            }
+            // The connection ended with the exchange before (pm.max_requests, a reload), as the fence would have told.
+            Err(failure) if matches!(front, Front::Fence(_)) && failure.retry(false).is_some() => {
+                tracing::debug!(pool = self.pool.config.name, "connection is not used again: {failure}");
+                self.pool.fence_unanswered(facts.endpoint);
+                leased.discard(Closed::Application, false, drop);
+                Attempt::Unfenced(outgoing)
             }
             Err(failure) => {
                 self.note(request, &leased, &failure);
@@ -420,6 +434,8 @@ enum Attempt {
     Late(Failure),
     /// May be sent again.
     Failed(Failure, Outgoing),
+    /// Must be: the connection had ended before it, and it was not executed.
+    Unfenced(Outgoing),
 }
 
 /// A connection behind a whole response.

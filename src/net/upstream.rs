@@ -18,8 +18,12 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Sent bytes that nobody takes for so long break the connection, unless the timeouts allow an application more.
+/// Sent bytes that nobody takes for so long break the connection, unless the timeouts allow an application more, or
+/// there are many: see [`Upstream::await_room`].
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that find room at the other side even if its worker reads nothing; the smallest window that Linux opens with is
+/// several times as large.
+const ROOM: u64 = 16 * 1024;
 /// Which of a name's addresses comes first: each time the next one, so that all are used and a dead one is passed by.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
@@ -79,6 +83,19 @@ impl Upstream {
         {
             // A socket that refuses is broken, and reading will say so.
             _ = SockRef::from(&fd).set_tcp_quickack(true);
+        }
+    }
+
+    /// To be called before so many bytes are sent. A worker may take long to read a large body, and breaking off in the
+    /// middle would have it executed cut short (fact 10.6): so the connection waits for room, as long as there is
+    /// somebody who says that there is none.
+    pub(super) fn await_room(&self, bytes: u64) {
+        if self.tcp
+            && bytes > ROOM
+            && let Ok(fd) = self.socket.fd()
+        {
+            // A socket that refuses is broken, and sending will say so.
+            _ = SockRef::from(&fd).set_tcp_user_timeout(None);
         }
     }
 

@@ -171,6 +171,11 @@ impl Endpoint {
         (self.prompt, self.late_at) = (0, Some(now));
     }
 
+    /// A fence that went in front of a request found the connection closed: an exchange lost time by not waiting for it.
+    pub(super) fn fence_unanswered(&mut self) {
+        self.prompt = 0;
+    }
+
     /// The pause after a failure is over. Returns whether it should be tried even if nobody waits.
     pub(super) fn pause_over(&mut self, now: Instant) -> bool {
         self.retry_at.take_if(|at| *at <= now).is_some() && self.health == Health::Down

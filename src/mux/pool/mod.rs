@@ -164,6 +164,12 @@ impl<W, C> Pool<W, C> {
         self.endpoints[endpoint].fence_late(now);
     }
 
+    /// A fence that went in front of a request was not answered at all: the application had closed behind the exchange
+    /// before. Until enough others have been answered, none goes in front of a request again.
+    pub fn fence_unanswered(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].fence_unanswered();
+    }
+
     /// The fence was answered.
     pub fn checkin(&mut self, settling: Settling, connection: C, _proof: Clean, now: Instant) {
         let since = self.slots.get(settling.key).since;

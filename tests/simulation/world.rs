@@ -1,0 +1,440 @@
+//! One world: the pool under test, its driver, and everything around it.
+
+mod driver;
+
+use crate::{
+    application::{Application, Ask, Link, Out, Said, Script, Setup, Timer},
+    queue::Queue,
+    random::Random,
+};
+use fcgimux::{
+    config::{self, Config},
+    mux::{
+        pool::{Handshake, Lease, Pool, Settling, SlotKey, WaiterKey},
+        proof::Proof,
+        reply::{Finished, Reply},
+    },
+};
+use std::{
+    collections::BTreeMap,
+    ops::AddAssign,
+    time::{Duration, Instant},
+};
+
+const MS: Duration = Duration::from_millis(1);
+/// A driver's clock may ring so much late.
+const TICK: Duration = Duration::from_millis(10);
+/// From then on a driver watches a web server, and reports a fence in front of a request as late.
+const WATCH_AFTER: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Applications do what they should, and nobody else uses them.
+    Calm,
+    Faulty,
+    /// PHP before 8.2.13.
+    Old,
+}
+
+/// What happens next, at some time.
+#[derive(Debug)]
+enum Event {
+    Arrive,
+    HangUp(usize),
+    Connected(Link),
+    ConnectTimeout(Link),
+    ToApplication(Link, Ask),
+    CloseAtApplication(Link),
+    ToUs(Link, Said),
+    /// The driver looks at an idle connection on which something came.
+    Notice(Link),
+    ProveTimeout(Link, u64),
+    FirstByteTimeout(usize, u64),
+    Watch(usize, u64),
+    Ring(usize, Timer),
+    Fault,
+}
+
+/// What the pool keeps of an idle connection, as the real driver does.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    link: Link,
+    /// The end of the exchange before, whose fence has not been sent.
+    owed: Option<Finished>,
+}
+
+/// What a connection of ours is doing. Its number tells one spell from a later one.
+#[derive(Debug)]
+enum Role {
+    Connecting(SlotKey, Handshake),
+    Proving(SlotKey, Handshake, Proof),
+    Idle,
+    Leased(usize),
+    Settling(Settling, Proof),
+    Closed,
+}
+
+#[derive(Debug)]
+struct Connection {
+    endpoint: usize,
+    role: Role,
+    spell: u64,
+    /// Bytes that came and have not been read.
+    inbox: Vec<u8>,
+    over: Option<Said>,
+    /// Nothing overtakes on a connection.
+    last: [Instant; 2],
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(WaiterKey),
+    Leased { lease: Lease<()>, link: Link, reply: Reply, keep: bool, spell: u64 },
+    Served,
+    Refused,
+    Failed,
+    Gone,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    idempotent: bool,
+    has_body: bool,
+    script: Script,
+    state: State,
+    attempts: u32,
+    unproven: u32,
+    executed: u32,
+    response: Vec<u8>,
+}
+
+/// How exchanges ended, and how many connections that took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fates {
+    pub(crate) all: u64,
+    pub(crate) served: u64,
+    refused: u64,
+    failed: u64,
+    gone: u64,
+    again: u64,
+    opened: u64,
+}
+
+impl AddAssign for Fates {
+    fn add_assign(&mut self, other: Self) {
+        let Self { all, served, refused, failed, gone, again, opened } = other;
+        self.all += all;
+        self.served += served;
+        self.refused += refused;
+        self.failed += failed;
+        self.gone += gone;
+        self.again += again;
+        self.opened += opened;
+    }
+}
+
+pub(crate) struct World {
+    kind: Kind,
+    random: Random,
+    config: config::Pool,
+    now: Instant,
+    events: BTreeMap<(Instant, u64), Event>,
+    numbers: u64,
+    pool: Pool<usize, Upstream>,
+    queue: Queue,
+    applications: Vec<Application>,
+    connections: Vec<Connection>,
+    exchanges: Vec<Exchange>,
+    /// Exchanges that are still to come, and the longest time between two.
+    to_come: u64,
+    every: Duration,
+    faults_until: Instant,
+    /// The driver's clock rings late.
+    late_clock: bool,
+    ticked: Instant,
+    next_id: u16,
+    opened: u64,
+    closed: u64,
+    /// Since when a waiter has stood beside a free worker.
+    idle_beside: Option<Instant>,
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "any time will do to begin with")]
+    pub(crate) fn new(kind: Kind, seed: u64) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(3).wrapping_add(kind as u64));
+        let endpoints = random.between(1, 3) as usize;
+        let config = settings(kind, endpoints, &mut random);
+        let setup = Setup {
+            workers: random.between(1, 5) as usize,
+            max_requests: random.pick(&[3, 20, 500, u64::MAX]),
+            old: kind == Kind::Old,
+            control_timeout: random.pick(&[MS, 500 * MS, 2000 * MS]),
+        };
+        let long = random.one_in(15);
+        let now = Instant::now();
+        let to_come = if long { random.between(300, 600) } else { random.between(5, 60) };
+        let every = random.pick(&[MS / 10, MS, 5 * MS, 20 * MS, 50 * MS, 500 * MS]);
+        let mut world = Self {
+            kind,
+            pool: Pool::new(&config),
+            config,
+            now,
+            events: BTreeMap::new(),
+            numbers: 0,
+            queue: Queue::default(),
+            applications: (0..endpoints).map(|_| Application::new(setup)).collect(),
+            connections: vec![],
+            exchanges: vec![],
+            to_come,
+            every,
+            faults_until: now + every * u32::try_from(to_come).expect("few"),
+            late_clock: random.one_in(3),
+            ticked: now,
+            next_id: random.next() as u16 | 1,
+            opened: 0,
+            closed: 0,
+            idle_beside: None,
+            random,
+        };
+        world.after(Duration::ZERO, Event::Arrive);
+        if kind == Kind::Faulty {
+            world.after(Duration::ZERO, Event::Fault);
+        }
+        world
+    }
+
+    /// Lives until nothing happens any more, then drains.
+    pub(crate) fn live(mut self) -> Fates {
+        self.live_until(None);
+        for (index, exchange) in self.exchanges.iter().enumerate() {
+            let over = !matches!(exchange.state, State::Waiting(_) | State::Leased { .. });
+            assert!(over, "exchange {index} has no end: {:?}", exchange.state);
+        }
+        assert_eq!((self.pool.busy(), self.queue.len()), (0, 0));
+        // Whoever was down is found to be back.
+        self.live_until(Some(self.now + Duration::from_secs(20)));
+        let down = self.pool.snapshot(self.now).endpoints.into_iter().find(|endpoint| !endpoint.up);
+        assert!(down.is_none(), "it answers: {down:?}");
+        self.pool.drain(self.now);
+        self.obey();
+        // Long enough for all that can be pending, the places of workers that may be busy included.
+        self.live_until(Some(self.now + Duration::from_secs(60)));
+        let snapshot = self.pool.snapshot(self.now);
+        let held: usize = snapshot.endpoints.iter().flat_map(|endpoint| endpoint.connections).sum();
+        assert_eq!((held, snapshot.queue_depth), (0, 0), "{snapshot:?}");
+        assert_eq!(self.opened, self.closed, "opened and closed");
+        assert_eq!(self.applications.iter().map(Application::open_links).sum::<usize>(), 0, "left open");
+        self.fates()
+    }
+
+    fn fates(&self) -> Fates {
+        let mut fates = Fates { opened: self.opened, ..Fates::default() };
+        for exchange in &self.exchanges {
+            fates.all += 1;
+            fates.again += u64::from(exchange.attempts + exchange.unproven);
+            match exchange.state {
+                State::Served => fates.served += 1,
+                State::Refused => fates.refused += 1,
+                State::Failed => fates.failed += 1,
+                _ => fates.gone += 1,
+            }
+        }
+        fates
+    }
+
+    /// Until nothing more happens but, perhaps, that idle connections are looked after; or until then.
+    fn live_until(&mut self, until: Option<Instant>) {
+        let mut steps = 0_u64;
+        loop {
+            steps += 1;
+            assert!(steps < 1_000_000, "it never ends");
+            let event = self.events.first_key_value().map(|((at, _), _)| *at);
+            let tick =
+                self.pool.next_deadline().map(|at| if self.late_clock { at.max(self.ticked + TICK) } else { at });
+            let next = event.into_iter().chain(tick).min().filter(|at| until.is_none_or(|until| *at <= until));
+            let Some(at) = next else {
+                self.now = until.unwrap_or(self.now);
+                return;
+            };
+            self.now = self.now.max(at);
+            if event.is_some_and(|event| tick.is_none_or(|tick| event <= tick)) {
+                let (_, event) = self.events.pop_first().expect("there is one");
+                self.happen(event);
+            } else {
+                self.ticked = self.now;
+                self.pool.tick(self.now);
+                let next = self.pool.next_deadline();
+                assert!(next.is_none_or(|at| at > self.now), "a driver would tick for ever");
+            }
+            self.obey();
+            self.check();
+        }
+    }
+
+    fn after(&mut self, time: Duration, event: Event) {
+        self.numbers += 1;
+        self.events.insert((self.now + time, self.numbers), event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive => self.arrive(),
+            Event::HangUp(exchange) => self.hang_up(exchange),
+            Event::Connected(link) => self.connected(link),
+            Event::ConnectTimeout(link) => self.connect_timeout(link),
+            Event::ToApplication(link, ask) => self.at_application(link, |app, out| app.receive(link, ask, out)),
+            Event::CloseAtApplication(link) => self.at_application(link, |app, out| app.close(link, out)),
+            Event::ToUs(link, said) => self.hear(link, said),
+            Event::Notice(link) => self.notice(link),
+            Event::ProveTimeout(link, spell) => self.prove_timeout(link, spell),
+            Event::FirstByteTimeout(exchange, spell) => self.first_byte_timeout(exchange, spell),
+            Event::Watch(exchange, spell) => self.watch(exchange, spell),
+            Event::Ring(index, timer) => self.application(index, |app, out| app.ring(timer, out)),
+            Event::Fault => self.fault(),
+        }
+    }
+
+    // ---------------------------------------------------------------- the others
+
+    fn arrive(&mut self) {
+        let exchange = self.exchanges.len();
+        let random = &mut self.random;
+        let calm = self.kind == Kind::Calm;
+        let behind = random.one_in(if self.config.queue.depth % 2 == 0 { 10 } else { 500 });
+        let script = Script {
+            run: random.short(if calm { 20 * MS } else { 100 * MS }),
+            behind: behind.then(|| random.micros(0, 100_000)),
+            strays: if random.one_in(2) { 0 } else { random.between(1, 300) as u16 },
+        };
+        let script = if behind { script } else { Script { strays: 0, ..script } };
+        let (idempotent, has_body) = (!random.one_in(4), random.one_in(10));
+        self.exchanges.push(Exchange {
+            idempotent,
+            has_body,
+            script,
+            state: State::Gone,
+            attempts: 0,
+            unproven: 0,
+            executed: 0,
+            response: vec![],
+        });
+        self.want(exchange, false);
+        if self.random.one_in(12) {
+            let patience = self.random.short(500 * MS);
+            self.after(patience, Event::HangUp(exchange));
+        }
+        self.to_come -= 1;
+        if self.to_come > 0 {
+            // Bursts and gaps.
+            let every = self.every;
+            let pause = if self.random.one_in(3) { Duration::ZERO } else { self.random.short(2 * every) };
+            self.after(pause, Event::Arrive);
+        }
+    }
+
+    fn fault(&mut self) {
+        let index = self.random.between(0, self.applications.len() as u64 - 1) as usize;
+        let time = self.random.short(1500 * MS);
+        match self.random.between(0, 15) {
+            0 => self.application(index, |app, out| app.down(time, out)),
+            1 => self.application(index, Application::reload),
+            2..=7 => self.application(index, |app, out| app.take(time, out)),
+            _ => {
+                let place = self.random.between(0, 4) as usize;
+                self.application(index, |app, out| app.kill_any(place, out));
+            }
+        }
+        if self.now < self.faults_until {
+            let pause = self.random.short(20 * self.every);
+            self.after(pause.max(MS), Event::Fault);
+        }
+    }
+
+    /// Lets an application act, and what it says travel.
+    fn application<T>(&mut self, index: usize, act: impl FnOnce(&mut Application, &mut Out) -> T) -> T {
+        let mut out = Out::default();
+        let result = act(&mut self.applications[index], &mut out);
+        for exchange in out.executed {
+            let exchange = &mut self.exchanges[exchange];
+            exchange.executed += 1;
+            assert!(exchange.idempotent || exchange.executed == 1, "executed twice: {exchange:?}");
+        }
+        for (time, timer) in out.later {
+            self.after(time, Event::Ring(index, timer));
+        }
+        for (link, said) in out.said {
+            self.travel(link, 1, Event::ToUs(link, said));
+        }
+        result
+    }
+
+    fn at_application(&mut self, link: Link, act: impl FnOnce(&mut Application, &mut Out)) {
+        self.application(self.connections[link].endpoint, act);
+    }
+
+    /// Over the network: nothing overtakes.
+    fn travel(&mut self, link: Link, direction: usize, event: Event) {
+        let at = (self.now + self.random.micros(20, 500)).max(self.connections[link].last[direction]);
+        self.connections[link].last[direction] = at;
+        self.numbers += 1;
+        self.events.insert((at, self.numbers), event);
+    }
+
+    // ---------------------------------------------------------------- the rules
+
+    fn check(&mut self) {
+        let snapshot = self.pool.snapshot(self.now);
+        let mut held = vec![0; self.applications.len()];
+        for connection in self.connections.iter().filter(|connection| !matches!(connection.role, Role::Closed)) {
+            held[connection.endpoint] += 1;
+        }
+        for (endpoint, held) in snapshot.endpoints.iter().zip(&held) {
+            let counted: usize = endpoint.connections.iter().sum();
+            assert!(counted <= endpoint.limit, "over budget: {endpoint:?}");
+            assert!(*held <= counted, "{held} are open: {endpoint:?}");
+        }
+        let idle = self.pool.idle_mut().count();
+        assert!(idle == 0 || self.queue.len() == 0, "somebody waits beside {idle} idle connections");
+        assert_eq!(self.opened - self.closed, held.iter().sum::<usize>() as u64, "opened, closed and open");
+        let slack = if self.late_clock { TICK } else { Duration::ZERO };
+        self.queue.check(snapshot.queue_depth, self.config.queue.timeout + slack, self.now);
+        let beside =
+            self.applications.iter().zip(&held).any(|(application, held)| {
+                application.has_room() && *held < self.config.connections.per_endpoint as usize
+            });
+        // With faults the longest pause of a failing endpoint, 2 s, may have to pass first.
+        let limit = if self.kind == Kind::Faulty { 2100 * MS } else { 25 * MS };
+        self.idle_beside = self.idle_beside.filter(|_| beside && self.queue.len() > 0);
+        if beside && self.queue.len() > 0 {
+            let since = *self.idle_beside.get_or_insert(self.now);
+            assert!(
+                self.now - since <= limit + slack,
+                "somebody waits beside a free worker for {:?}",
+                self.now - since
+            );
+        }
+    }
+}
+
+/// A pool as an operator might set it up, or not quite.
+fn settings(kind: Kind, endpoints: usize, random: &mut Random) -> config::Pool {
+    let addresses: Vec<_> = (0..endpoints).map(|n| format!("{{address: '10.0.0.{n}:9000'}}")).collect();
+    let text = format!(
+        "pools: {{p: {{endpoints: [{}], connections: {{per_endpoint: {}, surplus_idle: {}, idle_timeout: 5s, yield_after: {}, \
+         max_age: {}, max_requests: {}, fence: {}, reprove_after: {}}}, queue: {{depth: {}, timeout: {}}}, timeouts: \
+         {{connect: 1s, prove: {}, first_byte: 2s}}}}}}",
+        addresses.join(", "),
+        random.between(1, 6),
+        random.pick(&["0s", "100ms", "1s"]),
+        random.pick(&["off", "50ms", "1s"]),
+        random.pick(&["off", "1s", "1h"]),
+        random.pick(&["off", "10"]),
+        random.pick(&["always", "adaptive"]),
+        random.pick(&["0s", "100ms"]),
+        random.pick(&[3, 40, 101, 1001, 1000]),
+        if kind == Kind::Calm { "30s" } else { random.pick(&["100ms", "2s", "10s"]) },
+        random.pick(&["200ms", "5s"]),
+    );
+    Config::from_yaml(&text).unwrap_or_else(|error| panic!("{text}: {error}")).pools.remove(0)
+}

@@ -1,0 +1,469 @@
+//! The pool's driver, without sockets: what `net` does, as briefly as it can be said.
+
+use super::{Connection, Event, MS, Role, State, Upstream, WATCH_AFTER, World};
+use crate::application::{Ask, Link, Said};
+use fcgimux::mux::{
+    failure::{Failure, Kind, Origin, Phase},
+    label::{Closed, Refusal, RetryReason},
+    pool::{Arrival, Directive, Handshake, Lease, OpenFailure},
+    proof::Proof,
+    reply::{Finished, Reply},
+    request::Front,
+};
+
+impl World {
+    // ---------------------------------------------------------------- web servers
+
+    /// Asks for a connection.
+    pub(super) fn want(&mut self, exchange: usize, again: bool) {
+        let full = self.queue.len() >= self.config.queue.depth as usize;
+        match self.pool.arrive(again, || exchange, self.now) {
+            Ok(Arrival::Lease(lease)) => {
+                assert_eq!(self.queue.len(), 0, "overtaken by exchange {exchange}");
+                self.granted(exchange, lease);
+            }
+            Ok(Arrival::Wait(key)) => {
+                assert!(again || !full, "the queue is full");
+                self.queue.push(exchange, again, self.now);
+                self.exchanges[exchange].state = State::Waiting(key);
+            }
+            Err(refusal) => {
+                assert!(match refusal {
+                    Refusal::QueueFull => full && !again,
+                    Refusal::NoEndpoint => self.pool.snapshot(self.now).endpoints.iter().all(|endpoint| !endpoint.up),
+                    _ => false,
+                });
+                self.exchanges[exchange].state = State::Refused;
+            }
+        }
+    }
+
+    pub(super) fn hang_up(&mut self, exchange: usize) {
+        match std::mem::replace(&mut self.exchanges[exchange].state, State::Gone) {
+            State::Waiting(key) => {
+                self.queue.leave(exchange);
+                self.pool.leave(key);
+            }
+            State::Leased { lease, link, .. } => {
+                self.close(link);
+                self.pool.discard(lease, Closed::Gone, true, self.now);
+            }
+            over => self.exchanges[exchange].state = over,
+        }
+    }
+
+    // ---------------------------------------------------------------- directives
+
+    /// Carries out what the pool directs.
+    pub(super) fn obey(&mut self) {
+        while let Some(directive) = self.pool.poll_directive() {
+            match directive {
+                Directive::Open { key, endpoint, handshake } => {
+                    let link = self.connections.len();
+                    self.opened += 1;
+                    self.connections.push(Connection {
+                        endpoint,
+                        role: Role::Connecting(key, handshake),
+                        spell: 0,
+                        inbox: vec![],
+                        over: None,
+                        last: [self.now; 2],
+                    });
+                    self.travel(link, 0, Event::Connected(link));
+                }
+                Directive::Grant { waiter, lease } => {
+                    self.queue.serve(waiter);
+                    // It may have hung up in the same moment.
+                    if self.random.one_in(40) {
+                        self.exchanges[waiter].state = State::Gone;
+                        self.connections[lease.connection.link].role = Role::Idle;
+                        self.pool.untouched(lease, self.now);
+                    } else {
+                        self.granted(waiter, lease);
+                    }
+                }
+                Directive::Refuse { waiter, refusal } => {
+                    match refusal {
+                        Refusal::QueueTimeout => self.queue.expire(waiter, self.config.queue.timeout, self.now),
+                        _ => self.queue.serve(waiter),
+                    }
+                    self.exchanges[waiter].state = State::Refused;
+                }
+                Directive::Close { connection, endpoint, .. } => {
+                    assert_eq!(self.connections[connection.link].endpoint, endpoint);
+                    let idle = matches!(self.connections[connection.link].role, Role::Idle);
+                    assert!(idle, "closed while in use");
+                    assert!(connection.owed.is_none() || self.gone(connection.link), "closed with a fence unsent");
+                    self.close(connection.link);
+                }
+                Directive::Probe { settling, mut connection } => {
+                    assert!(matches!(self.connections[connection.link].role, Role::Idle), "asked while in use");
+                    let proof = match connection.owed.take() {
+                        Some(finished) => Proof::fence(finished),
+                        None => Proof::handshake(1),
+                    };
+                    self.enter(connection.link, Role::Settling(settling, proof));
+                    let spell = self.connections[connection.link].spell;
+                    self.ask(connection.link, Ask::Values);
+                    self.after(self.config.timeouts.prove, Event::ProveTimeout(connection.link, spell));
+                    self.read(connection.link);
+                }
+            }
+        }
+    }
+
+    /// Sends the request.
+    fn granted(&mut self, exchange: usize, lease: Lease<Upstream>) {
+        let (facts, (lease, mut upstream)) = ((lease.idle_for, lease.kept, lease.used), lease.split());
+        let (idle_for, kept, _) = facts;
+        let link = upstream.link;
+        assert!(matches!(self.connections[link].role, Role::Idle), "two exchanges on one connection");
+        let (idempotent, has_body, script) = {
+            let asked = &self.exchanges[exchange];
+            (asked.idempotent, asked.has_body, asked.script)
+        };
+        let stale = idle_for > self.config.connections.reprove_after;
+        let front = match upstream.owed.take() {
+            Some(finished) => Front::Fence(finished),
+            None if kept && (stale || !idempotent) => Front::GetValues,
+            None => Front::Nothing,
+        };
+        let application = &self.applications[self.connections[link].endpoint];
+        let free = application.is_waiting_on(link) || application.has_ended(link) || self.gone(link);
+        assert!(free || !kept || matches!(front, Front::Fence { .. }), "leased while its worker is at work");
+        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        let (id, keep) = (self.next_id, kept && !has_body);
+        self.enter(link, Role::Leased(exchange));
+        let spell = self.connections[link].spell;
+        let reply = Reply::new(id, 1, &front);
+        if !matches!(front, Front::Nothing) {
+            self.ask(link, Ask::Values);
+        }
+        self.ask(link, Ask::Request { id, exchange, keep, script });
+        let asked = &mut self.exchanges[exchange];
+        asked.state = State::Leased { lease, link, reply, keep, spell };
+        self.after(self.config.timeouts.first_byte.expect("set"), Event::FirstByteTimeout(exchange, spell));
+        self.after(WATCH_AFTER, Event::Watch(exchange, spell));
+        self.read(link);
+    }
+
+    // ---------------------------------------------------------------- connections
+
+    pub(super) fn connected(&mut self, link: Link) {
+        let endpoint = self.connections[link].endpoint;
+        let Role::Connecting(key, handshake) = self.connections[link].role else { return };
+        // A SYN may get lost, or the backlog be full.
+        if self.kind == super::Kind::Faulty && self.random.one_in(100) {
+            self.after(self.config.timeouts.connect, Event::ConnectTimeout(link));
+            return;
+        }
+        if !self.application(endpoint, |app, out| app.connect(link, out)) {
+            self.over(link);
+            self.pool.failed(key, OpenFailure::Connect, self.now);
+            return;
+        }
+        let answers = match handshake {
+            Handshake::Skip => {
+                self.enter(link, Role::Idle);
+                self.pool.unprovable(key, Upstream { link, owed: None }, self.now);
+                return;
+            }
+            Handshake::Prove => 1,
+            Handshake::Learn => 2,
+        };
+        self.pool.connected(key, self.now);
+        self.enter(link, Role::Proving(key, handshake, Proof::handshake(answers)));
+        (0..answers).for_each(|_| self.ask(link, Ask::Values));
+        let spell = self.connections[link].spell;
+        self.after(self.config.timeouts.prove, Event::ProveTimeout(link, spell));
+    }
+
+    pub(super) fn connect_timeout(&mut self, link: Link) {
+        if let Role::Connecting(key, _) = self.connections[link].role {
+            self.over(link);
+            self.pool.failed(key, OpenFailure::Connect, self.now);
+        }
+    }
+
+    pub(super) fn prove_timeout(&mut self, link: Link, spell: u64) {
+        if self.connections[link].spell != spell {
+            return;
+        }
+        match std::mem::replace(&mut self.connections[link].role, Role::Idle) {
+            Role::Proving(key, ..) => {
+                self.close(link);
+                self.pool.failed(key, OpenFailure::Unanswered, self.now);
+            }
+            Role::Settling(settling, _) => {
+                self.close(link);
+                self.pool.unsettled(settling, Closed::Application, self.now);
+            }
+            role => self.connections[link].role = role,
+        }
+    }
+
+    pub(super) fn first_byte_timeout(&mut self, exchange: usize, spell: u64) {
+        let leased = matches!(&self.exchanges[exchange].state,
+            State::Leased { spell: now, reply, .. } if *now == spell && !reply.started());
+        if leased {
+            self.fail(exchange, Kind::Timeout("first_byte"));
+        }
+    }
+
+    pub(super) fn watch(&mut self, exchange: usize, spell: u64) {
+        if let State::Leased { spell: now, reply, link, .. } = &self.exchanges[exchange].state
+            && *now == spell
+            && reply.proof_due()
+        {
+            self.pool.fence_late(self.connections[*link].endpoint, self.now);
+        }
+    }
+
+    /// Something came from an application.
+    pub(super) fn hear(&mut self, link: Link, said: Said) {
+        let connection = &mut self.connections[link];
+        match said {
+            Said::Bytes(bytes) => connection.inbox.extend(bytes),
+            over => connection.over = Some(over),
+        }
+        match connection.role {
+            Role::Closed => {}
+            Role::Idle => {
+                let later = if self.random.one_in(3) { self.random.short(MS) } else { std::time::Duration::ZERO };
+                self.after(later, Event::Notice(link));
+            }
+            _ => self.read(link),
+        }
+    }
+
+    /// The driver sees that something came on an idle connection.
+    pub(super) fn notice(&mut self, link: Link) {
+        let something = !self.connections[link].inbox.is_empty() || self.connections[link].over.is_some();
+        let idle = self.pool.idle_mut().find(|(_, upstream)| upstream.link == link).map(|(key, _)| key);
+        if let Some(key) = idle.filter(|_| something)
+            && let Some((upstream, endpoint)) = self.pool.lost(key, self.now)
+        {
+            assert_eq!((upstream.link, endpoint), (link, self.connections[link].endpoint));
+            self.close(link);
+        }
+    }
+
+    /// Reads what has come, in pieces of any size.
+    fn read(&mut self, link: Link) {
+        loop {
+            let connection = &self.connections[link];
+            let (have, over) = (connection.inbox.len(), connection.over.is_some());
+            // Mostly all of it.
+            let whole = self.random.one_in(2);
+            let size = if whole { have } else { self.random.between(1, 40).min(have as u64) as usize };
+            let spell = self.connections[link].spell;
+            let left = match std::mem::replace(&mut self.connections[link].role, Role::Idle) {
+                Role::Proving(key, handshake, proof) => self.read_handshake(link, key, handshake, proof, size),
+                Role::Settling(settling, proof) => self.read_fence(link, settling, proof, size),
+                Role::Leased(exchange) => {
+                    self.connections[link].role = Role::Leased(exchange);
+                    self.read_response(link, exchange, size)
+                }
+                role => {
+                    self.connections[link].role = role;
+                    return;
+                }
+            };
+            let same = self.connections[link].spell == spell;
+            if !same || !left || (have == 0 && !over) {
+                return;
+            }
+        }
+    }
+
+    /// True while there may be more to read.
+    fn read_handshake(
+        &mut self,
+        link: Link,
+        key: fcgimux::mux::pool::SlotKey,
+        handshake: Handshake,
+        mut proof: Proof,
+        size: usize,
+    ) -> bool {
+        let connection = &mut self.connections[link];
+        let failure = match proof.take(&connection.inbox[..size]) {
+            Ok((taken, Some(clean))) => {
+                connection.inbox.drain(..taken);
+                self.enter(link, Role::Idle);
+                self.pool.proven(key, Upstream { link, owed: None }, clean, handshake, self.now);
+                self.after_rest(link);
+                return false;
+            }
+            Ok((taken, None)) => {
+                connection.inbox.drain(..taken);
+                if connection.over.is_none() || taken > 0 {
+                    connection.role = Role::Proving(key, handshake, proof);
+                    return taken > 0 || size < self.connections[link].inbox.len();
+                }
+                match proof.due() {
+                    1 if handshake == Handshake::Learn => OpenFailure::ClosedBehindAnswer,
+                    _ => OpenFailure::Handshake,
+                }
+            }
+            Err(_) => OpenFailure::Handshake,
+        };
+        self.close(link);
+        self.pool.failed(key, failure, self.now);
+        false
+    }
+
+    fn read_fence(
+        &mut self,
+        link: Link,
+        settling: fcgimux::mux::pool::Settling,
+        mut proof: Proof,
+        size: usize,
+    ) -> bool {
+        let connection = &mut self.connections[link];
+        match proof.take(&connection.inbox[..size]) {
+            Ok((taken, Some(clean))) => {
+                connection.inbox.drain(..taken);
+                self.enter(link, Role::Idle);
+                self.pool.checkin(settling, Upstream { link, owed: None }, clean, self.now);
+                self.after_rest(link);
+            }
+            Ok((taken, None)) if connection.over.is_none() || taken > 0 => {
+                connection.inbox.drain(..taken);
+                connection.role = Role::Settling(settling, proof);
+                return taken > 0 || size < self.connections[link].inbox.len();
+            }
+            _ => {
+                self.close(link);
+                self.pool.unsettled(settling, Closed::Application, self.now);
+            }
+        }
+        false
+    }
+
+    fn read_response(&mut self, link: Link, exchange: usize, size: usize) -> bool {
+        let connection = &mut self.connections[link];
+        let asked = &mut self.exchanges[exchange];
+        let State::Leased { reply, .. } = &mut asked.state else { panic!("no lease: {asked:?}") };
+        let mut bytes: Vec<u8> = connection.inbox[..size].to_vec();
+        match reply.scan(&mut bytes) {
+            Ok(scan) => {
+                asked.response.extend_from_slice(&bytes[..scan.forward]);
+                let taken = scan.forward + scan.skip;
+                connection.inbox.drain(..taken);
+                if reply.ended() {
+                    self.conclude(exchange);
+                } else if taken == 0 && size == connection.inbox.len() {
+                    if connection.over.is_none() {
+                        return false;
+                    }
+                    self.fail(exchange, Kind::Closed);
+                }
+                true
+            }
+            Err(error) => {
+                self.fail(exchange, Kind::Protocol(error.to_string()));
+                false
+            }
+        }
+    }
+
+    /// What came while a connection went to rest is seen like anything else that comes on it.
+    fn after_rest(&mut self, link: Link) {
+        if !self.connections[link].inbox.is_empty() || self.connections[link].over.is_some() {
+            self.after(std::time::Duration::ZERO, Event::Notice(link));
+        }
+    }
+
+    // ---------------------------------------------------------------- ends
+
+    /// The response is whole.
+    fn conclude(&mut self, exchange: usize) {
+        let state = std::mem::replace(&mut self.exchanges[exchange].state, State::Served);
+        let State::Leased { lease, link, reply, keep, .. } = state else { panic!("no lease: {state:?}") };
+        let asked = &self.exchanges[exchange];
+        let response = String::from_utf8_lossy(&asked.response);
+        assert!(response.contains(&format!("\r\n\r\n{exchange}")), "another's response: {response:?}");
+        assert_eq!(response.matches("Status:").count(), 1, "parts of others: {response:?}");
+        assert!(!response.contains('!'), "strays: {response:?}");
+        assert!(asked.executed >= 1);
+        let behind = !self.connections[link].inbox.is_empty();
+        match reply.finish().filter(Finished::clean) {
+            Some(finished) if keep && !behind && self.pool.may_defer(&lease, self.now) => {
+                self.enter(link, Role::Idle);
+                self.pool.defer(lease, Upstream { link, owed: Some(finished) }, self.now);
+                self.after_rest(link);
+            }
+            Some(finished) if keep => {
+                let (settling, ()) = self.pool.settle(lease, self.now);
+                self.enter(link, Role::Settling(settling, Proof::fence(finished)));
+                self.ask(link, Ask::Values);
+                self.read(link);
+            }
+            finished => {
+                let reason = match finished {
+                    Some(_) if !lease.kept => Closed::NotKept,
+                    Some(_) => Closed::Body,
+                    None => Closed::Protocol,
+                };
+                self.close(link);
+                self.pool.discard(lease, reason, false, self.now);
+            }
+        }
+    }
+
+    /// The exchange broke: again on another connection, or over.
+    fn fail(&mut self, exchange: usize, kind: Kind) {
+        let state = std::mem::replace(&mut self.exchanges[exchange].state, State::Failed);
+        let State::Leased { lease, link, reply, .. } = state else { panic!("no lease: {state:?}") };
+        let phase = match () {
+            () if reply.started() => Phase::Responding,
+            () if reply.proof_due() => Phase::Unproven,
+            () => Phase::Sent,
+        };
+        let failure = Failure { origin: Origin::Application, kind, phase, position: String::new() };
+        self.close(link);
+        self.pool.discard(lease, failure.closed(), failure.leaves_worker_busy(), self.now);
+        let asked = &mut self.exchanges[exchange];
+        let again = match failure.retry(asked.idempotent) {
+            Some(RetryReason::Unproven) => {
+                asked.unproven += 1;
+                asked.unproven <= 3
+            }
+            Some(RetryReason::Idempotent) => {
+                asked.attempts += 1;
+                asked.attempts <= 1
+            }
+            None => false,
+        };
+        if again {
+            self.obey();
+            self.want(exchange, true);
+        }
+    }
+
+    // ---------------------------------------------------------------- small things
+
+    fn enter(&mut self, link: Link, role: Role) {
+        self.connections[link].role = role;
+        self.connections[link].spell += 1;
+    }
+
+    fn ask(&mut self, link: Link, ask: Ask) {
+        self.travel(link, 0, Event::ToApplication(link, ask));
+    }
+
+    /// The application has closed it, whether or not that has been noticed.
+    fn gone(&self, link: Link) -> bool {
+        self.connections[link].over.is_some()
+    }
+
+    fn close(&mut self, link: Link) {
+        self.over(link);
+        self.travel(link, 0, Event::CloseAtApplication(link));
+    }
+
+    fn over(&mut self, link: Link) {
+        self.enter(link, Role::Closed);
+        self.closed += 1;
+    }
+}
