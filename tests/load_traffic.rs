@@ -135,3 +135,29 @@ fn a_hundred_thousand_requests_leave_no_time_wait_and_are_counted_exactly() {
         assert!(nginx.errors().is_empty(), "{:?}", nginx.errors());
     });
 }
+
+#[test]
+#[expect(clippy::cast_precision_loss, reason = "counts below 2^52")]
+fn traffic_to_a_unix_socket_keeps_its_connections_as_well() {
+    const FEWER: u64 = 10_000;
+    bounded(60 * SECOND, || {
+        let php = PhpFpm::pool(8).unix().start();
+        let mux = Fcgimux::to(php.address()).start();
+        let nginx = Nginx::site(&php.scripts(), mux.socket()).start();
+        let before = Before::of(&mux);
+        let report = Load::on(nginx.address(), mixed).clients(CLIENTS).count(FEWER).duration(40 * SECOND).run();
+        println!("{report}");
+        report.assert_clean();
+        let metrics = mux.metrics();
+        let opened = metrics.sum("fcgimux_upstream_connections_opened_total", &[]);
+        let mix = Mix::of(FEWER);
+        assert_eq!(closed(&metrics, "body"), mix.recycling as f64);
+        let beyond = opened - mix.recycling as f64 - closed(&metrics, "yield");
+        assert!(
+            beyond <= (FEWER - mix.recycling) as f64 / 1_000.0,
+            "{opened} opened, {beyond} beyond the recycled ones"
+        );
+        before.assert_nothing_left(&mux, &[]);
+        assert!(nginx.errors().is_empty(), "{:?}", nginx.errors());
+    });
+}

@@ -32,8 +32,10 @@ fn with(php: Pool, pool: &'static str, test: impl FnOnce(&PhpFpm, &Fcgimux) + Se
     });
 }
 
-/// Ways in which a web server goes.
-const WAYS: [(&str, fn(Connection)); 3] = [
+/// How a web server goes, by name.
+type Way = (&'static str, fn(Connection));
+
+const WAYS: [Way; 3] = [
     ("close", Connection::close),
     ("abort", |mut connection| {
         // It may have been answered already.

@@ -1,7 +1,7 @@
 //! What an application sends during one exchange: which bytes go on to the web server, and when it has ended cleanly.
 
 use super::request::Front;
-use crate::wire::{END_BODY_LEN, Header, Kind, MANAGEMENT_ID, Piece, ScanError, Scanner, set_id};
+use crate::wire::{END_BODY_LEN, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Piece, ScanError, Scanner, set_id};
 
 /// What to do with the bytes shown: the first `forward` go on, the next `skip` are dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,12 @@ pub struct Reply {
     strays_allowed: bool,
     /// Bytes of the response have gone on.
     started: bool,
+    /// The same before the last scan.
+    started_before: bool,
+    /// Where in the bytes of the last scan the record under way has its header, if it goes on.
+    record_at: usize,
+    /// Content and padding that a record which was cut still lacks.
+    missing: (usize, usize),
     /// A record came that does not belong to this exchange; the connection is not used again.
     strays: bool,
     /// END_REQUEST has gone on, padding included.
@@ -88,6 +94,9 @@ impl Reply {
             proof_due,
             strays_allowed,
             started: false,
+            started_before: false,
+            record_at: 0,
+            missing: (0, 0),
             strays: false,
             ended: false,
             broken: None,
@@ -103,6 +112,10 @@ impl Reply {
             return Err(error.clone());
         }
         let mut forward = 0;
+        self.started_before = self.started;
+        if !bytes.is_empty() {
+            self.missing = (0, 0);
+        }
         while !self.ended {
             let piece = match self.next(&bytes[forward..]) {
                 Ok(Some(piece)) => piece,
@@ -116,6 +129,7 @@ impl Reply {
             let kept = matches!(self.current, Current::Forward | Current::End);
             if kept && matches!(piece, Piece::Header(_)) {
                 set_id(&mut bytes[forward..], self.theirs);
+                self.record_at = forward;
             }
             self.finish_record();
             if !kept {
@@ -125,6 +139,46 @@ impl Reply {
             self.started = true;
         }
         Ok(Scan { forward, skip: 0 })
+    }
+
+    /// Cuts a run that is to go on, behind its last whole record or in it, so that it ends with a record: wherever the
+    /// application may break off, the web server can then be told. `run` is what the last scan wants forwarded; returns
+    /// how much of it may be. What must stand in front of the application's next bytes is put into `carry`.
+    pub fn cut(&mut self, run: &mut [u8], carry: &mut Vec<u8>) -> usize {
+        // What is dropped, or broke the protocol, stands behind whole records.
+        let goes_on = matches!(self.current, Current::Forward | Current::End) && self.broken.is_none();
+        if self.scanner.at_boundary() || !goes_on || run.is_empty() {
+            return run.len();
+        }
+        let (start, content_at) = (self.record_at, self.record_at + HEADER_LEN);
+        let have = run.len() - content_at;
+        let header = run[start..].first_chunk().map_or(Header::new(Kind::Stdout, 0, 0), Header::decode);
+        let ours = Header { id: self.ours, ..header };
+        let content = usize::from(header.content);
+        let mut shorten = |len: usize| {
+            // At most the length that was there.
+            let short = Header { content: len as u16, padding: 0, ..header };
+            run[start..content_at].copy_from_slice(&short.encode());
+        };
+        if have >= content && self.current == Current::Forward {
+            // What still comes of it is padding.
+            shorten(content);
+            self.current = Current::Skip;
+            return content_at + content;
+        }
+        self.missing = self.scanner.outstanding();
+        self.scanner = Scanner::default();
+        if self.current == Current::Forward && have > 0 {
+            shorten(have);
+            let rest = Header { content: header.content - have as u16, ..ours };
+            carry.extend_from_slice(&rest.encode());
+            return run.len();
+        }
+        // A header alone, or an END_REQUEST, which is short and means nothing in part.
+        carry.extend_from_slice(&ours.encode());
+        carry.extend_from_slice(&run[content_at..]);
+        self.started = self.started_before || start > 0;
+        start
     }
 
     fn next(&mut self, bytes: &[u8]) -> Result<Option<Piece>, ReplyError> {
@@ -183,7 +237,8 @@ impl Reply {
 
     /// Where the application stopped, for messages: "inside a record (12 bytes of content, 4 of padding missing)".
     pub fn position(&self) -> String {
-        match self.scanner.outstanding() {
+        let missing = if self.scanner.at_boundary() { self.missing } else { self.scanner.outstanding() };
+        match missing {
             (0, 0) if self.started => "between two records of its response".into(),
             (0, 0) => "before its response".into(),
             (content, padding) => format!("inside a record ({content} bytes of content, {padding} of padding missing)"),

@@ -174,15 +174,16 @@ impl<'a> Exchange<'a> {
                 Ok(scan) => scan,
                 Err(error) => return Err((Origin::Application, Kind::Protocol(error.to_string()))),
             };
-            if scan.forward > 0 {
+            let forward = self.reply.cut(&mut bytes[at..at + scan.forward], &mut self.carry);
+            if forward > 0 {
                 if !began {
                     self.pool
                         .metrics
                         .first_byte(self.clocks.application.saturating_duration_since(self.clocks.started));
                 }
-                self.pool.metrics.bytes(Direction::Response, scan.forward as u64);
+                self.pool.metrics.bytes(Direction::Response, forward as u64);
                 self.clocks.web_server = self.clocks.application;
-                self.web.send(&bytes[at..at + scan.forward]).map_err(|error| web_server_broke(&error))?;
+                self.web.send(&bytes[at..at + forward]).map_err(|error| web_server_broke(&error))?;
             }
             at += scan.forward + scan.skip;
             if self.reply.ended() || (scan.forward == 0 && scan.skip == 0) {

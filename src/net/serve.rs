@@ -18,7 +18,7 @@ use crate::{
         failure::{Failure, Kind, Origin},
         intake::Intake,
         label::{Closed, Outcome, Refusal, RetryReason},
-        refuse::{Refused, Status, put_end, put_response},
+        refuse::{Refused, Status, put_break, put_end, put_response},
         reply::Finished,
         request::Front,
     },
@@ -320,8 +320,10 @@ impl Site {
     async fn fail(&self, web: &mut WebServer, request: &Request, failure: &Failure, arrived: Instant) -> Ended {
         self.pool.metrics.exchange(failure.outcome(), clock::now() - arrived);
         self.log_access(request, failure.outcome(), arrived);
-        // Without a status part of a response has gone out: no END_REQUEST, so that it is seen to be cut short.
-        let Some(status) = failure.status() else { return Ended::Broken };
+        let Some(status) = failure.status() else {
+            self.break_off(web, request.id, &failure.to_string()).await;
+            return Ended::Broken;
+        };
         match self.answer(web, request.id, status, &failure.to_string()).await {
             true => Ended::Answered,
             false => Ended::Broken,
@@ -346,6 +348,16 @@ impl Site {
         let mut out = vec![];
         put_response(&mut out, id, status, detail);
         web.send(&out).is_ok() && self.flush(web).await.is_ok()
+    }
+
+    /// Part of a response has gone out: has it seen to be cut short.
+    async fn break_off(&self, web: &mut WebServer, id: u16, detail: &str) {
+        let mut out = vec![];
+        put_break(&mut out, id, detail);
+        if web.send(&out).is_ok() {
+            // The connection is closed whether it takes it or not.
+            _ = self.flush(web).await;
+        }
     }
 
     /// An aborted request is over for the web server with END_REQUEST; one that hung up needs nothing.

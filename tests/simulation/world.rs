@@ -301,7 +301,7 @@ impl World {
         let exchange = self.exchanges.len();
         let random = &mut self.random;
         let calm = self.kind == Kind::Calm;
-        let behind = random.one_in(if self.config.queue.depth % 2 == 0 { 10 } else { 500 });
+        let behind = random.one_in(if self.config.queue.depth.is_multiple_of(2) { 10 } else { 500 });
         let script = Script {
             run: random.short(if calm { 20 * MS } else { 100 * MS }),
             behind: behind.then(|| random.micros(0, 100_000)),

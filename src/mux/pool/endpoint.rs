@@ -17,8 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Prompt fences in a row after which the next request may go before the fence is answered.
 const PROMPT_FENCES: u32 = 100;
-/// One late fence, and for so long every request waits for its own again.
-const LATE_FOR: Duration = Duration::from_secs(60);
+/// One late fence, and for so long every connection proves itself before it is used again: a visitor has waited for work
+/// that another's request had left behind (fact 11.1).
+const LATE_FOR: Duration = Duration::from_secs(600);
 /// An endpoint that did not keep connections is asked again after this: PHP may have been upgraded.
 const RELEARN: Duration = Duration::from_secs(60);
 

@@ -279,3 +279,115 @@ proptest! {
         prop_assert_eq!(read(reply(before), chunks), wanted);
     }
 }
+
+// ---------------------------------------------------------------- cutting
+
+/// Like [`read`] with every run cut; also checks that what went on ends with a record after each chunk.
+fn read_cut<'a>(mut reply: Reply, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Reply, bool) {
+    let (mut carry, mut forwarded) = (vec![], vec![]);
+    for chunk in chunks {
+        let mut bytes = std::mem::take(&mut carry);
+        bytes.extend_from_slice(chunk);
+        let mut at = 0;
+        loop {
+            let Ok(scan) = reply.scan(&mut bytes[at..]) else { return (forwarded, reply, true) };
+            let forward = reply.cut(&mut bytes[at..at + scan.forward], &mut carry);
+            forwarded.extend_from_slice(&bytes[at..at + forward]);
+            assert_eq!(reply.started(), !forwarded.is_empty());
+            at += scan.forward + scan.skip;
+            if reply.ended() || scan == Scan::default() {
+                carry.extend_from_slice(&bytes[at..]);
+                break;
+            }
+        }
+        let mut scanner = Scanner::default();
+        let mut end = 0;
+        while let Some(piece) = scanner.next(&forwarded[end..]).unwrap() {
+            end += piece.len();
+        }
+        assert!(scanner.at_boundary() && end == forwarded.len(), "cut inside a record");
+    }
+    (forwarded, reply, false)
+}
+
+/// Content by kind, joined, with empty records as marks; and what follows a record that is not whole left out.
+fn contents(mut bytes: &[u8]) -> Vec<(Kind, Vec<u8>)> {
+    let mut out: Vec<(Kind, Vec<u8>)> = vec![];
+    while let Some(header) = bytes.first_chunk().map(Header::decode) {
+        let behind = &bytes[HEADER_LEN..];
+        let content = &behind[..behind.len().min(header.content.into())];
+        match out.last_mut() {
+            Some((kind, joined)) if *kind == header.kind && !joined.is_empty() && header.content > 0 => {
+                joined.extend_from_slice(content);
+            }
+            // An END_REQUEST that is not whole means nothing, nor does a header alone.
+            _ if header.content > 0 && content.is_empty() => {}
+            _ if header.kind == Kind::EndRequest && behind.len() < 8 + usize::from(header.padding) => {}
+            _ => out.push((header.kind, content.to_vec())),
+        }
+        bytes = &behind[behind.len().min(usize::from(header.content) + usize::from(header.padding))..];
+    }
+    out
+}
+
+#[test]
+fn a_record_that_is_not_whole_goes_on_as_one_that_is() {
+    let stdout = record(Kind::Stdout, OURS, b"hello, world", 4);
+    let (forwarded, reply, _) = read_cut(reply(Nothing), [&stdout[..HEADER_LEN + 5]]);
+    assert_eq!(forwarded, record(Kind::Stdout, THEIRS, b"hello", 0));
+    assert_eq!(reply.position(), "inside a record (7 bytes of content, 4 of padding missing)");
+    let (forwarded, reply, _) = read_cut(self::reply(Nothing), stdout.split_at(HEADER_LEN + 5).into_slices());
+    assert_eq!(contents(&forwarded), [(Kind::Stdout, b"hello, world".to_vec())]);
+    assert_eq!(reply.position(), "between two records of its response");
+}
+
+#[test]
+fn what_means_nothing_in_part_is_held_back() {
+    for part in [&end(OURS, 5)[..HEADER_LEN], &end(OURS, 5)[..20], &record(Kind::Stdout, OURS, b"x", 0)[..HEADER_LEN]] {
+        let (forwarded, reply, _) = read_cut(reply(Nothing), [part]);
+        assert!(forwarded.is_empty() && !reply.started(), "{part:?}");
+    }
+    // Behind something that went on.
+    let bytes = [record(Kind::Stdout, OURS, b"x", 0), end(OURS, 0)].concat();
+    let (forwarded, reply, _) = read_cut(reply(Nothing), [&bytes[..bytes.len() - 1]]);
+    assert_eq!(forwarded, record(Kind::Stdout, THEIRS, b"x", 0));
+    assert!(reply.started() && !reply.ended());
+}
+
+trait Slices<'a> {
+    fn into_slices(self) -> [&'a [u8]; 2];
+}
+
+impl<'a> Slices<'a> for (&'a [u8], &'a [u8]) {
+    fn into_slices(self) -> [&'a [u8]; 2] {
+        [self.0, self.1]
+    }
+}
+
+proptest! {
+    #[test]
+    fn cutting_changes_no_content(
+        before in prop::sample::select(vec![Nothing, GetValues, Fence]),
+        pieces in prop::collection::vec(piece(), 0..10),
+        cut_off in 0_usize..20,
+        sizes in prop::collection::vec(1_usize..100, 1..20),
+    ) {
+        let mut bytes = if before == Nothing { vec![] } else { proof() };
+        bytes.extend(pieces.concat());
+        bytes.truncate(bytes.len().saturating_sub(cut_off));
+        let wanted = model(&bytes, before);
+        let (mut rest, mut chunks) = (&bytes[..], vec![]);
+        for size in sizes.iter().cycle().take(bytes.len()) {
+            let (chunk, behind) = rest.split_at(rest.len().min(*size));
+            chunks.push(chunk);
+            rest = behind;
+        }
+        for chunks in [vec![&bytes[..]], bytes.chunks(1).collect(), chunks] {
+            let (forwarded, reply, failed) = read_cut(reply(before), chunks);
+            prop_assert_eq!(contents(&forwarded), contents(&wanted.forwarded));
+            prop_assert_eq!(failed, wanted.error.is_some());
+            prop_assert_eq!(reply.ended(), wanted.ended);
+            prop_assert_eq!(reply.finish().map(|finished| finished.clean()), wanted.clean);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What each fuzz target does with its bytes; without libFuzzer, so that an ordinary test can replay the corpus.
+
+mod exchange;
+mod input;
+mod pairs;
+mod pool;
+mod scanner;
+
+pub use exchange::exchange;
+pub use pairs::pairs;
+pub use pool::pool;
+pub use scanner::scanner;
