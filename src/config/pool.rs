@@ -15,6 +15,8 @@ use super::{
 const PER_ENDPOINT_AT_MOST: u32 = 1000;
 const QUEUE_AT_MOST: u32 = 1_000_000;
 const PARAMS_AT_MOST: u32 = 100_000;
+/// A param goes into one record (facts 9.4), which holds 65,528 bytes.
+const PARAM_AT_MOST: usize = 65_000;
 const PARAMS_SIZE: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 20;
 const MEMORY_AT_MOST: u64 = 1 << 30;
 const BODY_AT_MOST: u64 = 1 << 40;
@@ -154,8 +156,24 @@ fn param_value(name: &str, value: &Node) -> Result<String, String> {
     address::param_name(name)?;
     match value {
         Node::Text(text) if text.contains('\0') => Err("holds a NUL".to_owned()),
+        Node::Text(text) if name.len() + text.len() > PARAM_AT_MOST => {
+            Err(format!("is too long; a name and its value may have {PARAM_AT_MOST} bytes"))
+        }
         Node::Text(text) => Ok(text.clone()),
         // Not shown: what stands here may be a password.
         _ => Err("is not text; write it in quotes".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_param_that_is_set_fits_into_one_record() {
+        let value = |len| param_value("NAME", &Node::Text("v".repeat(len)));
+        assert!(value(PARAM_AT_MOST - 4).is_ok());
+        assert!(value(PARAM_AT_MOST - 3).unwrap_err().contains("too long"));
+        assert!(param_value("NAME", &Node::Text("a\0b".into())).is_err());
     }
 }

@@ -33,6 +33,8 @@ pub(super) const READS: usize = 16;
 /// The state of one exchange between the two connections.
 pub(super) struct Exchange<'a> {
     pub(super) web: &'a mut WebServer,
+    /// The web server's request id.
+    theirs: u16,
     pub(super) leased: &'a mut Leased,
     pub(super) outgoing: &'a mut Outgoing,
     pub(super) reply: Reply,
@@ -76,7 +78,7 @@ impl<'a> Exchange<'a> {
         let now = clock::now();
         let clocks = Clocks { started: now, application: now, web_server: now, alarm: pool.alarm() };
         let reply = Reply::new(outgoing.id(), theirs, front);
-        Self { web, leased, outgoing, reply, listener, pool, clocks, carry: vec![], send_error: None }
+        Self { web, theirs, leased, outgoing, reply, listener, pool, clocks, carry: vec![], send_error: None }
     }
 
     /// Runs to END_REQUEST. Its last bytes may still be pending at the web server. Returns the reply and what came
@@ -86,7 +88,10 @@ impl<'a> Exchange<'a> {
     /// It broke; the connection must be discarded.
     pub(super) async fn run(mut self) -> Result<(Reply, Vec<u8>), Failure> {
         match poll_fn(|context| self.poll(context)).await {
-            Ok(()) => Ok((self.reply, self.carry)),
+            Ok(()) => {
+                self.web.responded();
+                Ok((self.reply, self.carry))
+            }
             Err((origin, kind)) => Err(self.failure(origin, kind)),
         }
     }
@@ -183,7 +188,7 @@ impl<'a> Exchange<'a> {
                 }
                 self.pool.metrics.bytes(Direction::Response, forward as u64);
                 self.clocks.web_server = self.clocks.application;
-                self.web.send(&bytes[at..at + forward]).map_err(|error| web_server_broke(&error))?;
+                self.web.respond(self.theirs, &bytes[at..at + forward]).map_err(|error| web_server_broke(&error))?;
             }
             at += scan.forward + scan.skip;
             if self.reply.ended() || (scan.forward == 0 && scan.skip == 0) {

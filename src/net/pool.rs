@@ -336,6 +336,16 @@ impl Leased {
         &mut self.held.as_mut().expect("a lease holds its connection").1
     }
 
+    /// Nothing was sent on it: its web server had gone.
+    pub(super) fn untouched(mut self) {
+        if let Some((lease, mut upstream)) = self.held.take() {
+            self.pool.change(|inner| {
+                watch(inner, &mut upstream);
+                inner.core.untouched(lease.join(upstream), clock::now());
+            });
+        }
+    }
+
     /// May the fence go with the next request? See the core's.
     pub(super) fn may_defer(&self) -> bool {
         let lease = self.held.as_ref().map(|(lease, _)| lease);

@@ -18,7 +18,7 @@ use crate::{
         failure::{Failure, Kind, Origin},
         intake::Intake,
         label::{Closed, Outcome, Refusal, RetryReason},
-        refuse::{Refused, Status, put_break, put_end, put_response},
+        refuse::{Refused, Status, put_end, put_response},
         reply::Finished,
         request::Front,
     },
@@ -216,7 +216,11 @@ impl Site {
         };
         let leased = self.wait(web, &mut waiting).await?;
         // The web server may have gone in the moment in which its turn came, or before it was watched.
-        if web.is_gone() { Err(NoLease::Gone(false)) } else { Ok(leased) }
+        if web.is_gone() {
+            leased.untouched();
+            return Err(NoLease::Gone(false));
+        }
+        Ok(leased)
     }
 
     async fn wait(&self, web: &mut WebServer, waiting: &mut Waiting) -> Result<Leased, NoLease> {
@@ -321,7 +325,9 @@ impl Site {
         self.pool.metrics.exchange(failure.outcome(), clock::now() - arrived);
         self.log_access(request, failure.outcome(), arrived);
         let Some(status) = failure.status() else {
-            self.break_off(web, request.id, &failure.to_string()).await;
+            web.break_off(&failure.to_string());
+            // The connection is closed whether that is taken or not.
+            _ = self.flush(web).await;
             return Ended::Broken;
         };
         match self.answer(web, request.id, status, &failure.to_string()).await {
@@ -350,16 +356,6 @@ impl Site {
         web.send(&out).is_ok() && self.flush(web).await.is_ok()
     }
 
-    /// Part of a response has gone out: has it seen to be cut short.
-    async fn break_off(&self, web: &mut WebServer, id: u16, detail: &str) {
-        let mut out = vec![];
-        put_break(&mut out, id, detail);
-        if web.send(&out).is_ok() {
-            // The connection is closed whether it takes it or not.
-            _ = self.flush(web).await;
-        }
-    }
-
     /// An aborted request is over for the web server with END_REQUEST; one that hung up needs nothing.
     fn answer_abort(&self, web: &mut WebServer, request: &Request, aborted: bool) -> Ended {
         if !aborted || !web.is_clear() {
@@ -367,6 +363,7 @@ impl Site {
         }
         let mut out = vec![];
         put_end(&mut out, request.id, ProtocolStatus::RequestComplete);
+        web.responded();
         if web.send(&out).is_ok() { Ended::Answered } else { Ended::Broken }
     }
 

@@ -6,7 +6,7 @@ use crate::mux::{
     failure::Kind,
     intake::{Event, Intake, Violation},
     label::Refusal,
-    refuse::Refused,
+    refuse::{Refused, put_break},
 };
 use std::{
     io::{self, ErrorKind},
@@ -31,6 +31,8 @@ pub(super) struct WebServer {
     received: u64,
     /// Bytes that the web server has not taken yet; at most what one read brought.
     pending: Vec<u8>,
+    /// The request of which a part of the response has been sent, and not its end.
+    responding: Option<u16>,
     /// Answers to management records: kept apart from the response that is on its way, lest they fall into a record.
     answers: Vec<u8>,
     storage: BodyStorage,
@@ -98,7 +100,7 @@ impl From<Over> for Kind {
 impl WebServer {
     pub(super) fn new(socket: Socket, intake: Intake, storage: BodyStorage) -> Self {
         let (carry, pending, answers) = (vec![], vec![], vec![]);
-        Self { socket, intake, carry, unread: false, received: 0, pending, answers, storage }
+        Self { socket, intake, carry, unread: false, received: 0, pending, responding: None, answers, storage }
     }
 
     // ---------------------------------------------------------------- in
@@ -244,6 +246,28 @@ impl WebServer {
         Ok(())
     }
 
+    /// Sends whole records of the response to the request `id`; [`WebServer::responded`] must follow its end.
+    pub(super) fn respond(&mut self, id: u16, bytes: &[u8]) -> io::Result<()> {
+        self.responding = Some(id);
+        self.send(bytes)
+    }
+
+    /// The response has been sent to its end.
+    pub(super) fn responded(&mut self) {
+        self.responding = None;
+    }
+
+    /// The response goes no further, if one has begun: has the web server see that it is cut short, and why. Only the
+    /// end of the connection may follow.
+    pub(super) fn break_off(&mut self, detail: &str) {
+        if let Some(id) = self.responding.take() {
+            let mut out = vec![];
+            put_break(&mut out, id, detail);
+            // One that is gone need not be told.
+            _ = self.send(&out);
+        }
+    }
+
     /// Sends the answers to management records; only between two responses.
     pub(super) fn send_answers(&mut self) -> io::Result<()> {
         let answers = std::mem::take(&mut self.answers);
@@ -287,5 +311,12 @@ impl WebServer {
     /// A look at the socket: has the web server hung up?
     pub(super) fn is_gone(&self) -> bool {
         self.socket.peer_is_gone()
+    }
+}
+
+impl Drop for WebServer {
+    /// At the end of the process, for instance.
+    fn drop(&mut self) {
+        self.break_off("fcgimux gave the request up");
     }
 }

@@ -91,3 +91,11 @@ impl<C> Lease<C> {
         (Lease { key, endpoint, connection: (), idle_for, used, age, kept }, connection)
     }
 }
+
+impl Lease<()> {
+    /// Puts back what [`Lease::split`] split off.
+    pub fn join<C>(self, connection: C) -> Lease<C> {
+        let Self { key, endpoint, connection: (), idle_for, used, age, kept } = self;
+        Lease { key, endpoint, connection, idle_for, used, age, kept }
+    }
+}

@@ -42,6 +42,11 @@ pub fn exchange(data: &[u8]) {
     assert_eq!(relay(reads(application, sizes), &front), whole);
     assert_eq!(relay(application.chunks(1), &front), whole);
     check_forwarded(&whole.forwarded, whole.ended);
+    let wanted = contents(&whole.forwarded);
+    for cut in [relay_cut(std::iter::once(application), &front), relay_cut(reads(application, sizes), &front)] {
+        check_forwarded(&cut, whole.ended);
+        assert_eq!(contents(&cut), wanted);
+    }
     let answers = 1 + u8::from(flags & 16 != 0);
     let proven = prove(std::iter::once(application), answers);
     assert_eq!(prove(application.chunks(1), answers), proven);
@@ -162,6 +167,52 @@ fn relay<'a>(chunks: impl Iterator<Item = &'a [u8]>, front: &Front) -> Relayed {
         taken.map(|(_, clean)| clean.is_some()).map_err(|error| error.to_string())
     });
     Relayed { forwarded, behind, error, ended, clean, proof }
+}
+
+/// The same with every run cut behind a record; what went on.
+fn relay_cut<'a>(chunks: impl Iterator<Item = &'a [u8]>, front: &Front) -> Vec<u8> {
+    let mut reply = Reply::new(OURS, 1, front);
+    let (mut carry, mut forwarded) = (vec![], vec![]);
+    for chunk in chunks {
+        let mut bytes = std::mem::take(&mut carry);
+        bytes.extend_from_slice(chunk);
+        let mut at = 0;
+        while let Ok(scan) = reply.scan(&mut bytes[at..]) {
+            let forward = reply.cut(&mut bytes[at..at + scan.forward], &mut carry);
+            forwarded.extend_from_slice(&bytes[at..at + forward]);
+            at += scan.forward + scan.skip;
+            if reply.ended() || scan.forward + scan.skip == 0 {
+                break;
+            }
+        }
+        carry.extend_from_slice(&bytes[at..]);
+
+        contents(&forwarded);
+        if reply.ended() {
+            break;
+        }
+    }
+    let (mut scanner, mut at) = (Scanner::default(), 0);
+    while let Some(piece) = scanner.next(&forwarded[at..]).expect("records") {
+        at += piece.len();
+    }
+    assert!(scanner.at_boundary() && at == forwarded.len(), "cut inside a record");
+    forwarded
+}
+
+/// Bytes of STDOUT and STDERR.
+fn contents(forwarded: &[u8]) -> Vec<(Kind, u8)> {
+    let (mut scanner, mut at, mut kind, mut out) = (Scanner::default(), 0, Kind::Stdout, vec![]);
+    while let Some(piece) = scanner.next(&forwarded[at..]).expect("records") {
+        let bytes = &forwarded[at..at + piece.len()];
+        match piece {
+            Piece::Header(header) => kind = header.kind,
+            Piece::Content(_) if kind != Kind::EndRequest => out.extend(bytes.iter().map(|byte| (kind, *byte))),
+            _ => {}
+        }
+        at += piece.len();
+    }
+    out
 }
 
 /// Only the response goes on, under the web server's id, and nothing behind its end.

@@ -31,13 +31,6 @@ impl World {
     }
 }
 
-impl Lease<()> {
-    fn join(self, connection: u32) -> Lease<u32> {
-        let Self { key, endpoint, connection: (), idle_for, used, age, kept } = self;
-        Lease { key, endpoint, connection, idle_for, used, age, kept }
-    }
-}
-
 #[test]
 fn a_fence_may_go_with_the_next_request_once_many_have_been_answered_at_once() {
     let mut world = world(2, "connections: {per_endpoint: 1}");
