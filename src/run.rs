@@ -28,7 +28,7 @@ use tokio::{
 pub enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("cannot listen for /metrics on {address}: {error} (admin.listen)")]
+    #[error("cannot listen for /metrics on {address}: {error}; choose another address or off (--admin, admin.listen)")]
     Admin { address: SocketAddr, error: io::Error },
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),

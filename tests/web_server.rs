@@ -26,7 +26,12 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 fn with(listener: &'static str, pool: &'static str, test: impl FnOnce(&Fcgimux, &Application) + Send + 'static) {
     bounded(LIMIT, move || {
         let application = Application::tcp(polite);
-        let mux = Fcgimux::to(application.address()).pool(Level::SHORT_IDLE).pool(pool).listener(listener).start();
+        let mux = Fcgimux::to(application.address())
+            .pool(Level::SHORT_IDLE)
+            .pool("timeouts: {prove: 500ms}")
+            .pool(pool)
+            .listener(listener)
+            .start();
         // Memory for the first exchange is no leak.
         assert_eq!(mux.call(&post(), SOON).whole().text(), BODY);
         let level = Level::of(&mux);

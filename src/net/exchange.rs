@@ -43,6 +43,8 @@ pub(super) struct Exchange<'a> {
     clocks: Clocks,
     /// A header of the response of which not all has come.
     carry: Vec<u8>,
+    /// It has been looked at once for having lasted longer than most.
+    looked_at: bool,
     /// Sending failed; what the application says until it closes is still heard.
     send_error: Option<io::Error>,
 }
@@ -78,7 +80,19 @@ impl<'a> Exchange<'a> {
         let now = clock::now();
         let clocks = Clocks { started: now, application: now, web_server: now, alarm: pool.alarm() };
         let reply = Reply::new(outgoing.id(), theirs, front);
-        Self { web, theirs, leased, outgoing, reply, listener, pool, clocks, carry: vec![], send_error: None }
+        Self {
+            web,
+            theirs,
+            leased,
+            outgoing,
+            reply,
+            listener,
+            pool,
+            clocks,
+            carry: vec![],
+            looked_at: false,
+            send_error: None,
+        }
     }
 
     /// Runs to END_REQUEST. Its last bytes may still be pending at the web server. Returns the reply and what came
@@ -165,7 +179,6 @@ impl<'a> Exchange<'a> {
             head.copy_from_slice(&self.carry);
             let len = self.carry.len() + read;
             self.carry.clear();
-            self.clocks.application = clock::now();
             Poll::Ready(self.relay(&mut buffer[..len]))
         })
     }
@@ -179,6 +192,10 @@ impl<'a> Exchange<'a> {
                 Ok(scan) => scan,
                 Err(error) => return Err((Origin::Application, Kind::Protocol(error.to_string()))),
             };
+            if scan.forward > 0 {
+                // Not for what is dropped: strays do not keep a request alive.
+                self.clocks.application = clock::now();
+            }
             let forward = self.reply.cut(&mut bytes[at..at + scan.forward], &mut self.carry);
             if forward > 0 {
                 if !began {
@@ -217,18 +234,19 @@ impl<'a> Exchange<'a> {
         if let Some(late) = then {
             return Poll::Ready(Err(late));
         }
+        self.looked_at = true;
         if self.reply.proof_due() {
             self.pool.fence_late(self.leased.facts.endpoint);
         }
         self.web.watch().map_err(|error| web_server_broke(&error))?;
-        // Look at it, and have its waker set.
+        // Hear the web server, and wait for the next deadline.
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// The next deadline and what it means; `None`: begin to watch the web server.
+    /// The next deadline and what it means; `None`: it lasts longer than most, and its web server is watched from now on.
     fn deadline(&self) -> (Instant, Option<(Origin, Kind)>) {
-        let watch = (!self.web.is_watched()).then_some((self.clocks.started + WATCH_AFTER, None));
+        let look = (!self.looked_at).then_some((self.clocks.started + WATCH_AFTER, None));
         let late = |origin, which| Some((origin, Kind::Timeout(which)));
         let exchange = self
             .pool
@@ -248,7 +266,7 @@ impl<'a> Exchange<'a> {
         };
         // With every timeout off and the web server watched, its hang-up is what ends the wait.
         let never = (self.clocks.started + Duration::from_secs(365 * 86_400), late(Origin::Application, "exchange"));
-        [watch, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
+        [look, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
     }
 
     fn application_broke(&self, error: &io::Error) -> (Origin, Kind) {

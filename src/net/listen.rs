@@ -48,6 +48,8 @@ pub enum ListenError {
     Live { path: PathBuf },
     #[error("{path} exists and is no socket; remove it, or choose another path")]
     NoSocket { path: PathBuf },
+    #[error("{path}: its directory does not exist; make it, writable for this user")]
+    NoDirectory { path: PathBuf },
     #[error("{path}: no group {group:?} on this system")]
     NoGroup { path: PathBuf, group: String },
     #[error("cannot listen on {address}: {error} ({doing})")]
@@ -113,6 +115,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
 fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<Bound, ListenError> {
     let failed = |doing| move |error: io::Error| ListenError::Io { address: path.display().to_string(), doing, error };
     refuse_live(path)?;
+    if !path.parent().is_some_and(Path::is_dir) {
+        return Err(ListenError::NoDirectory { path: path.into() });
+    }
     let beside = beside(path);
     // Left over from a process that was killed while it started.
     _ = fs::remove_file(&beside);

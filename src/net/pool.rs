@@ -178,22 +178,27 @@ impl SharedPool {
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.lock();
         let result = change(&mut inner);
+        let mut tasks = vec![];
         while let Some(directive) = inner.core.poll_directive() {
-            self.carry_out(&mut inner, directive);
+            tasks.extend(self.carry_out(&mut inner, directive));
         }
         let deadline = inner.core.next_deadline();
         if deadline.is_some_and(|at| inner.armed.is_none_or(|armed| at < armed)) {
             inner.armed = deadline;
             inner.keeper.wake_by_ref();
         }
+        drop(inner);
+        // Not under the lock: a runtime that is shutting down drops a task at once, and what it holds comes back here.
+        tasks.into_iter().for_each(|task| task.start(self));
         result
     }
 
-    fn carry_out(self: &Arc<Self>, inner: &mut Inner, directive: Directive<oneshot::Sender<Grant>, Upstream>) {
+    /// Returns what takes a task of its own.
+    fn carry_out(&self, inner: &mut Inner, directive: Directive<oneshot::Sender<Grant>, Upstream>) -> Option<Task> {
         match directive {
             Directive::Open { key, endpoint, handshake } => {
                 self.metrics.opened(endpoint);
-                tokio::spawn(settle::open(self.clone(), key, endpoint, handshake));
+                return Some(Task::Open { key, endpoint, handshake });
             }
             Directive::Grant { waiter, lease } => {
                 if let Err(Ok(lease)) = waiter.send(Ok(lease)) {
@@ -206,11 +211,9 @@ impl SharedPool {
                 drop(connection);
                 self.metrics.closed(endpoint, reason);
             }
-            Directive::Probe { settling, connection } => {
-                let held = Settled { pool: self.clone(), settling: Some(settling) };
-                tokio::spawn(settle::probe(held, connection));
-            }
+            Directive::Probe { settling, connection } => return Some(Task::Probe { settling, connection }),
         }
+        None
     }
 
     fn leased(self: &Arc<Self>, lease: Lease<Upstream>) -> Leased {
@@ -231,6 +234,26 @@ impl SharedPool {
 
     pub(super) fn address(&self, endpoint: usize) -> &EndpointAddress {
         &self.config.endpoints[endpoint]
+    }
+}
+
+/// A directive that takes time.
+enum Task {
+    Open { key: SlotKey, endpoint: usize, handshake: Handshake },
+    Probe { settling: Settling, connection: Upstream },
+}
+
+impl Task {
+    fn start(self, pool: &Arc<SharedPool>) {
+        match self {
+            Self::Open { key, endpoint, handshake } => {
+                tokio::spawn(settle::open(pool.clone(), key, endpoint, handshake));
+            }
+            Self::Probe { settling, connection } => {
+                let held = Settled { pool: pool.clone(), settling: Some(settling) };
+                tokio::spawn(settle::probe(held, connection));
+            }
+        }
     }
 }
 

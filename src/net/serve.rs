@@ -307,11 +307,11 @@ impl Site {
     async fn conclude(&self, web: &mut WebServer, keep_web: bool, back: GiveBack) -> Ended {
         if web.is_clear() && !keep_web {
             web.close();
-            back.run().await;
+            back.run();
             return Ended::Broken;
         }
         // A worker does not wait for a slow web server, nor a web server for a worker.
-        tokio::spawn(back.run());
+        back.run();
         match self.flush(web).await {
             Ok(()) => Ended::Answered,
             Err(_) => Ended::Broken,
@@ -458,13 +458,13 @@ struct GiveBack {
 }
 
 impl GiveBack {
-    async fn run(self) {
+    fn run(self) {
         let Self { leased, keep_conn, finished, behind } = self;
         match finished.filter(Finished::clean) {
             Some(finished) if keep_conn && behind.is_empty() && leased.may_defer() => leased.defer(finished),
             Some(finished) if keep_conn => {
                 let (held, upstream) = leased.settle();
-                settle::fence(held, upstream, finished, behind).await;
+                tokio::spawn(settle::fence(held, upstream, finished, behind));
             }
             Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
             Some(_) => leased.discard(Closed::Body, false, drop),

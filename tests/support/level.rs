@@ -22,6 +22,8 @@ impl Level {
 
     #[track_caller]
     pub fn of(mux: &Fcgimux) -> Self {
+        // Its admin server may come a little later than its socket.
+        assert!(eventually(PATIENCE, || mux.page("/livez").0 == 200), "{}", mux.log());
         assert!(eventually(PATIENCE, || rests(mux)), "{}", occupied(mux));
         Self { fds: mux.open_fds(), rss_kib: mux.rss_kib() }
     }

@@ -1,8 +1,6 @@
 //! A loopback port that no other test takes.
 
 use std::{
-    env,
-    fs::{File, create_dir_all},
     net::{Ipv4Addr, SocketAddr},
     process,
     sync::atomic::{AtomicU16, Ordering},
@@ -19,22 +17,19 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 /// Reserved among all test processes of this machine for as long as it lives.
 pub struct Port {
     number: u16,
-    /// Locked; the lock goes with the file.
-    _reservation: File,
+    /// Bound, and never listens: no other test binds the port, and the server that it is for may.
+    _reservation: Socket,
 }
 
 impl Port {
     /// A port that nothing uses, TIME_WAIT sockets of an earlier test included.
     pub fn free() -> Self {
-        let folder = env::temp_dir().join("fcgimux-test-ports");
-        create_dir_all(&folder).expect("folder of the port reservations");
         let start = process::id().wrapping_mul(131) % u32::from(COUNT);
         for _ in 0..COUNT {
             let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
             let offset = u16::try_from((start + step) % u32::from(COUNT)).expect("below COUNT");
             let number = FIRST + offset;
-            let reservation = File::create(folder.join(number.to_string())).expect("reservation file");
-            if reservation.try_lock().is_ok() && is_unused(number) {
+            if let Some(reservation) = reserve(number) {
                 return Self { number, _reservation: reservation };
             }
         }
@@ -54,8 +49,11 @@ pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Without SO_REUSEADDR a port in TIME_WAIT cannot be bound either.
-fn is_unused(port: u16) -> bool {
+/// Takes a port that nobody has: without SO_REUSEADDR one in TIME_WAIT cannot be bound either. Set behind that, the
+/// option lets servers bind it as well, which all set it.
+fn reserve(port: u16) -> Option<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
-    socket.bind(&loopback(port).into()).is_ok()
+    socket.bind(&loopback(port).into()).ok()?;
+    socket.set_reuse_address(true).expect("SO_REUSEADDR");
+    Some(socket)
 }
