@@ -87,12 +87,14 @@ fn run_on(
 ) -> Result<(), RunError> {
     raise_file_limit(config);
     let metrics = Arc::new(Metrics::new(config));
+    // Before the sockets of web servers: whoever finds one of those finds this as well.
+    let admin = bind_admin(config)?;
     let net = {
         let _entered = runtime.enter();
         Net::bind(config, &metrics)?
     };
     let process = Arc::new(Running::new(config, &net, runtime.handle().clone()));
-    let admin = start_admin(config, &metrics, &process)?;
+    let admin = start_admin(admin, &metrics, &process)?;
     tracing::info!(config = %config, "fcgimux {} serves", env!("CARGO_PKG_VERSION"));
     let served = runtime.block_on(async {
         tokio::select! {
@@ -107,11 +109,18 @@ fn run_on(
     }
 }
 
-fn start_admin(config: &Config, metrics: &Arc<Metrics>, process: &Arc<Running>) -> Result<AdminThread, RunError> {
-    let Some(address) = config.admin.listen else { return Ok(admin::spawn_upkeep(metrics.clone())?) };
-    let listener = TcpListener::bind(address).map_err(|error| RunError::Admin { address, error })?;
-    let state = AdminState { metrics: metrics.clone(), process: process.clone() };
-    Ok(admin::spawn(listener, state)?)
+fn bind_admin(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let bind = |address| TcpListener::bind(address).map_err(|error| RunError::Admin { address, error });
+    config.admin.listen.map(bind).transpose()
+}
+
+fn start_admin(
+    listener: Option<TcpListener>,
+    metrics: &Arc<Metrics>,
+    process: &Arc<Running>,
+) -> io::Result<AdminThread> {
+    let Some(listener) = listener else { return admin::spawn_upkeep(metrics.clone()) };
+    admin::spawn(listener, AdminState { metrics: metrics.clone(), process: process.clone() })
 }
 
 /// Each web server's connection is a file, and so is each of ours: takes what the system allows.
