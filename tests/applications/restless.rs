@@ -86,8 +86,7 @@ fn an_idle_connection_that_was_closed_or_written_to_is_closed_at_once() {
 /// A connection that ends before it answers the GET_VALUES in front of a request did not execute it, whatever it was.
 #[test]
 fn a_request_behind_a_get_values_that_is_not_answered_is_sent_again_and_executed_once() {
-    let endings: [(&str, fn(Connection)); 2] = [("closed", Connection::close), ("reset", Connection::reset)];
-    for (name, end) in endings {
+    for (name, end) in [("closed", Connection::close as fn(Connection)), ("reset", Connection::reset)] {
         bounded(LIMIT, move || {
             let part = move |connection: Connection, stage: &Stage| turn_away_every_second(connection, stage, end);
             let application = Application::tcp(part);
@@ -127,11 +126,8 @@ fn turn_away_every_second(mut connection: Connection, stage: &Stage, end: fn(Con
                     Err(_) => {}
                 }
             }
-            fcgi::GET_VALUES => {
-                if answer_values(&mut connection).is_err() {
-                    return;
-                }
-            }
+            fcgi::GET_VALUES if answer_values(&mut connection).is_err() => return,
+            fcgi::GET_VALUES => {}
             _ if incoming.has_begun() || record.kind == fcgi::BEGIN_REQUEST => incoming.take(record),
             _ => {}
         }
