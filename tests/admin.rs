@@ -300,6 +300,7 @@ impl Process for FakeProcess {
             name: "php:9000".to_owned(),
             connections: [0; ConnectionState::ALL.len()],
             limit: 8,
+            in_flight: 0,
             up: true,
             ejections: 0,
         };

@@ -15,6 +15,8 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Any duration that must pass before something happens. Zero would mean "at once, always".
 pub(super) const SOME_TIME: RangeInclusive<Duration> = MILLISECOND..=DAY;
+/// Request ids have 16 bits, and those of aborted requests rest (docs/applications.md).
+pub(super) const IN_FLIGHT_AT_MOST: u32 = 10_000;
 /// A duration where "at once" makes sense.
 pub(super) const TIME_OR_NONE: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 
@@ -74,10 +76,12 @@ fn listener(section: &Section<'_>, pools: &[&str]) -> Option<Listener> {
     let address = listen_address(section);
     let pool = listener_pool(section, pools);
     let max_connections = section.value("max_connections", value::small_count(1..=1_000_000));
+    let max_requests_in_flight = section.value("max_requests_in_flight", value::small_count(1..=IN_FLIGHT_AT_MOST));
     let timeouts = section.section("timeouts");
     let read_timeout = timeouts.value("read", value::duration(SOME_TIME));
     let write_timeout = timeouts.value("write", value::duration(SOME_TIME));
-    Some(Listener { address: address?, pool: pool?, max_connections, read_timeout, write_timeout })
+    let (address, pool) = (address?, pool?);
+    Some(Listener { address, pool, max_connections, max_requests_in_flight, read_timeout, write_timeout })
 }
 
 fn listen_address(section: &Section<'_>) -> Option<ListenAddress> {

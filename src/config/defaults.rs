@@ -29,9 +29,10 @@ pub const KEYS: &[Key] = &[
     key_without_default("listeners[].group", "group of the socket, by name or number; without it that of the process"),
     key_without_default("listeners[].pool", "name of the pool that serves it; may be left out when there is one pool"),
     key("listeners[].max_connections", "10000", "above so many connections at once a web server is answered 503"),
+    key("listeners[].max_requests_in_flight", "128", "above so many at once on one connection a request is refused"),
     key("listeners[].timeouts.read", "60s", "a web server that owes bytes of a request for so long is hung up on"),
     key("listeners[].timeouts.write", "60s", "a web server that takes no byte of a response for so long is hung up on"),
-    key("pools.*.application", "php-fpm", "the kind of application"),
+    key("pools.*.application", "php-fpm", "the kind of application: php-fpm, or generic for any other"),
     key_without_default(
         "pools.*.endpoints[].dns",
         "name and port of an application; each address it resolves to is used",
@@ -58,6 +59,26 @@ pub const KEYS: &[Key] = &[
     ),
     key("pools.*.connections.max_age", "1h", "an older connection ends with its exchange; or off"),
     key("pools.*.connections.max_requests", "off", "a connection ends after so many exchanges; or off"),
+    key(
+        "pools.*.connections.multiplex",
+        "auto",
+        "whether a connection carries many exchanges at once: auto asks the application; generic only",
+    ),
+    key(
+        "pools.*.connections.max_requests_in_flight",
+        "32",
+        "exchanges at once on a connection that carries many; generic only",
+    ),
+    key(
+        "pools.*.connections.buffer",
+        "64KiB",
+        "bytes kept of one exchange in each direction where a connection is shared; generic only",
+    ),
+    key(
+        "pools.*.connections.stall_timeout",
+        "5s",
+        "an exchange whose full buffer holds up others for so long is aborted; generic only",
+    ),
     key("pools.*.queue.depth", "1024", "exchanges that may wait; one more is answered 503"),
     key("pools.*.queue.timeout", "10s", "an exchange that waits for longer is answered 503"),
     key("pools.*.timeouts.connect", "1s", "a connection must be open after so long"),

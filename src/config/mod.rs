@@ -49,6 +49,8 @@ pub struct Listener {
     pub pool: String,
     /// Above so many connections at once a web server is answered 503.
     pub max_connections: u32,
+    /// Exchanges at once on one connection; one more is answered OVERLOADED, or CANT_MPX_CONN where it is 1.
+    pub max_requests_in_flight: u32,
     /// A web server that owes us bytes of a request and sends none for so long is hung up on.
     pub read_timeout: Duration,
     /// A web server that takes no byte of a response for so long is hung up on.
@@ -87,7 +89,10 @@ pub struct Pool {
 /// The dialect an application speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Application {
+    /// One exchange at a time on a connection, and all that php-fpm does besides.
     PhpFpm,
+    /// Any other. What it can is asked by GET_VALUES.
+    Generic,
 }
 
 /// Where one application listens. Shown (`Display`) as `host:port` or as the path of the socket.
@@ -118,6 +123,23 @@ pub struct Connections {
     pub reprove_after: Duration,
     pub max_age: Option<Duration>,
     pub max_requests: Option<u64>,
+    /// Whether a connection carries many exchanges at once.
+    pub multiplex: Multiplex,
+    /// Exchanges at once on a connection that carries many.
+    pub max_requests_in_flight: u32,
+    /// Bytes kept of one exchange in each direction where its connection is shared.
+    pub buffer: u64,
+    /// An exchange whose full buffer has held up others for so long is aborted.
+    pub stall_timeout: Duration,
+}
+
+/// Whether an application of the dialect `generic` takes many requests at once on a connection (FCGI_MPXS_CONNS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Multiplex {
+    /// It is asked.
+    Auto,
+    Always,
+    Never,
 }
 
 /// When the GET_VALUES behind a finished exchange is sent.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Body, Connections, EndpointAddress, Params, Pool, Queue, Retry, ReuseAfterBody, Timeouts, address,
-    build::{SOME_TIME, TIME_OR_NONE},
+    Application, Body, Connections, EndpointAddress, Params, Pool, Queue, Retry, ReuseAfterBody, Timeouts, address,
+    build::{IN_FLIGHT_AT_MOST, SOME_TIME, TIME_OR_NONE},
     node::Node,
     section::Section,
     value,
@@ -18,6 +18,11 @@ const PARAMS_AT_MOST: u32 = 100_000;
 /// A param goes into one record (facts 9.4), which holds 65,528 bytes.
 const PARAM_AT_MOST: usize = 65_000;
 const PARAMS_SIZE: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 20;
+/// Below it a record of ordinary size would be cut into many.
+const BUFFER: std::ops::RangeInclusive<u64> = 4 << 10..=16 << 20;
+/// Keys of `connections` that mean something in one dialect alone.
+const GENERIC_ONLY: &[&str] = &["multiplex", "max_requests_in_flight", "buffer", "stall_timeout"];
+const PHP_FPM_ONLY: &[&str] = &["yield_after", "fence", "reprove_after"];
 const MEMORY_AT_MOST: u64 = 1 << 30;
 const BODY_AT_MOST: u64 = 1 << 40;
 const ATTEMPTS_AT_MOST: u32 = 10;
@@ -27,11 +32,15 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Pool {
     if let Err(message) = address::pool_name(name) {
         section.complain_here(message);
     }
+    let application = section.value("application", Word::read);
+    if application != Application::PhpFpm && section.has("reuse_after_body") {
+        section.complain("reuse_after_body", "only for `application: php-fpm`; remove it");
+    }
     Pool {
         name: name.to_owned(),
-        application: section.value("application", Word::read),
+        application,
         endpoints: endpoints(section),
-        connections: connections(&section.section("connections")),
+        connections: connections(&section.section("connections"), application),
         queue: queue(&section.section("queue")),
         timeouts: timeouts(&section.section("timeouts")),
         params: params(&section.section("params")),
@@ -71,7 +80,7 @@ fn endpoint(section: &Section<'_>) -> Option<EndpointAddress> {
     tcp.or_else(|| section.given("socket", socket))
 }
 
-fn connections(section: &Section<'_>) -> Connections {
+fn connections(section: &Section<'_>, application: Application) -> Connections {
     let connections = Connections {
         per_endpoint: section.value("per_endpoint", value::small_count(1..=PER_ENDPOINT_AT_MOST)),
         idle_timeout: section.value("idle_timeout", value::duration(SOME_TIME)),
@@ -81,7 +90,18 @@ fn connections(section: &Section<'_>) -> Connections {
         reprove_after: section.value("reprove_after", value::duration(TIME_OR_NONE)),
         max_age: section.value("max_age", value::or_off(value::duration(*SOME_TIME.start()..=AGE_AT_MOST))),
         max_requests: section.value("max_requests", value::or_off(value::count(1..=u64::MAX))),
+        multiplex: section.value("multiplex", Word::read),
+        max_requests_in_flight: section.value("max_requests_in_flight", value::small_count(1..=IN_FLIGHT_AT_MOST)),
+        buffer: section.value("buffer", value::size(BUFFER)),
+        stall_timeout: section.value("stall_timeout", value::duration(SOME_TIME)),
     };
+    let (own, others) = match application {
+        Application::PhpFpm => ("generic", GENERIC_ONLY),
+        Application::Generic => ("php-fpm", PHP_FPM_ONLY),
+    };
+    for name in others.iter().filter(|name| section.has(name)) {
+        section.complain(name, format!("only for `application: {own}`; remove it"));
+    }
     let (surplus, idle) = (connections.surplus_idle, connections.idle_timeout);
     if surplus > idle && section.is_sound(&["surplus_idle", "idle_timeout"]) {
         let (surplus, idle) = (value::duration_text(surplus), value::duration_text(idle));

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    Config, EndpointAddress, ListenAddress, Listener, Params, Pool,
+    Application, Config, EndpointAddress, ListenAddress, Listener, Params, Pool,
     node::Node,
     value::{duration_text, percent_text, size_text},
     word::Word,
@@ -81,42 +81,42 @@ fn listener_tree(listener: &Listener) -> Node {
     };
     entries.push(("pool", Node::text(&listener.pool)));
     entries.push(("max_connections", count(listener.max_connections)));
+    entries.push(("max_requests_in_flight", count(listener.max_requests_in_flight)));
     let timeouts = [("read", duration(listener.read_timeout)), ("write", duration(listener.write_timeout))];
     entries.push(("timeouts", Node::map(timeouts)));
-    Node::Map(entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect())
+    map(entries)
 }
 
 fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
-    Node::map([
+    let body = Node::map([
+        ("max_size", or_off(pool.body.max_size, size)),
+        ("memory", size(pool.body.memory)),
+        ("directory", Node::text(pool.body.directory.display())),
+    ]);
+    let retry = Node::map([
+        ("attempts", or_off((pool.retry.attempts > 0).then_some(pool.retry.attempts), count)),
+        ("budget", Node::text(percent_text(pool.retry.budget))),
+    ]);
+    let mut entries = vec![
         ("application", Node::text(pool.application.word())),
         ("endpoints", Node::List(pool.endpoints.iter().map(endpoint_tree).collect())),
-        ("connections", connections_tree(&pool.connections)),
+        ("connections", connections_tree(&pool.connections, pool.application)),
         ("queue", Node::map([("depth", count(pool.queue.depth)), ("timeout", duration(pool.queue.timeout))])),
         ("timeouts", timeouts_tree(&pool.timeouts)),
         ("params", params_tree(&pool.params, secrets)),
-        (
-            "body",
-            Node::map([
-                ("max_size", or_off(pool.body.max_size, size)),
-                ("memory", size(pool.body.memory)),
-                ("directory", Node::text(pool.body.directory.display())),
-            ]),
-        ),
-        (
-            "reuse_after_body",
-            Node::map([
-                ("post_up_to", or_off(pool.reuse_after_body.post_up_to, size)),
-                ("multipart", Node::Bool(pool.reuse_after_body.multipart)),
-            ]),
-        ),
-        (
-            "retry",
-            Node::map([
-                ("attempts", or_off((pool.retry.attempts > 0).then_some(pool.retry.attempts), count)),
-                ("budget", Node::text(percent_text(pool.retry.budget))),
-            ]),
-        ),
-    ])
+        ("body", body),
+    ];
+    if pool.application == Application::PhpFpm {
+        let reuse = &pool.reuse_after_body;
+        let up_to = ("post_up_to", or_off(reuse.post_up_to, size));
+        entries.push(("reuse_after_body", Node::map([up_to, ("multipart", Node::Bool(reuse.multipart))])));
+    }
+    entries.push(("retry", retry));
+    map(entries)
+}
+
+fn map(entries: Vec<(&str, Node)>) -> Node {
+    Node::Map(entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect())
 }
 
 /// Also what a flag that names an endpoint becomes.
@@ -129,17 +129,29 @@ pub(super) fn endpoint_tree(endpoint: &EndpointAddress) -> Node {
     Node::map([(key, Node::text(endpoint))])
 }
 
-fn connections_tree(connections: &super::Connections) -> Node {
-    Node::map([
+fn connections_tree(connections: &super::Connections, application: Application) -> Node {
+    let mut entries = vec![
         ("per_endpoint", count(connections.per_endpoint)),
         ("idle_timeout", duration(connections.idle_timeout)),
         ("surplus_idle", duration(connections.surplus_idle)),
-        ("yield_after", or_off(connections.yield_after, duration)),
-        ("fence", Node::text(connections.fence.word())),
-        ("reprove_after", duration(connections.reprove_after)),
         ("max_age", or_off(connections.max_age, duration)),
         ("max_requests", or_off(connections.max_requests, count)),
-    ])
+    ];
+    // Those of another dialect would not be read back.
+    entries.extend(match application {
+        Application::PhpFpm => vec![
+            ("yield_after", or_off(connections.yield_after, duration)),
+            ("fence", Node::text(connections.fence.word())),
+            ("reprove_after", duration(connections.reprove_after)),
+        ],
+        Application::Generic => vec![
+            ("multiplex", Node::text(connections.multiplex.word())),
+            ("max_requests_in_flight", count(connections.max_requests_in_flight)),
+            ("buffer", size(connections.buffer)),
+            ("stall_timeout", duration(connections.stall_timeout)),
+        ],
+    });
+    map(entries)
 }
 
 fn timeouts_tree(timeouts: &super::Timeouts) -> Node {
@@ -298,7 +310,8 @@ mod tests {
 
     const EVERYTHING: &str = r##"
 listeners:
-  - {socket: /run/a.sock, mode: "0600", group: "33", pool: php, max_connections: 7, timeouts: {read: 1s, write: 1500ms}}
+  - {socket: /run/a.sock, mode: "0600", group: "33", pool: php, max_connections: 7, max_requests_in_flight: 9,
+     timeouts: {read: 1s, write: 1500ms}}
   - {tcp: "[::1]:9001", pool: "8-2"}
 pools:
   php:
@@ -314,7 +327,9 @@ pools:
     reuse_after_body: {post_up_to: off, multipart: true}
     retry: {attempts: off, budget: 12.5%}
   8-2:
+    application: generic
     endpoints: [{dns: "other:9000"}]
+    connections: {multiplex: never, max_requests_in_flight: 7, buffer: 16KiB, stall_timeout: 500ms}
 admin: {listen: off}
 log: {level: debug, format: text, access: true}
 threads: 4

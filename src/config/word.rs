@@ -1,6 +1,6 @@
 //! Settings that are one word out of a few.
 
-use super::{Application, Fence, LogFormat, LogLevel, OnDenied, node::Node};
+use super::{Application, Fence, LogFormat, LogLevel, Multiplex, OnDenied, node::Node};
 
 pub(super) trait Word: Copy + PartialEq + 'static {
     /// Every word that may be written, with what it means.
@@ -23,7 +23,12 @@ pub(super) trait Word: Copy + PartialEq + 'static {
 }
 
 impl Word for Application {
-    const WORDS: &'static [(&'static str, Self)] = &[("php-fpm", Self::PhpFpm)];
+    const WORDS: &'static [(&'static str, Self)] = &[("php-fpm", Self::PhpFpm), ("generic", Self::Generic)];
+}
+
+impl Word for Multiplex {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)];
 }
 
 impl Word for OnDenied {
@@ -70,7 +75,8 @@ mod tests {
 
     #[test]
     fn every_variant_has_a_word_that_is_read_back() {
-        every_word_is_read_back(&[Application::PhpFpm]);
+        every_word_is_read_back(&[Application::PhpFpm, Application::Generic]);
+        every_word_is_read_back(&[Multiplex::Auto, Multiplex::Always, Multiplex::Never]);
         every_word_is_read_back(&[Fence::Always, Fence::Adaptive]);
         every_word_is_read_back(&[OnDenied::Refuse, OnDenied::Strip]);
         every_word_is_read_back(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug]);

@@ -69,6 +69,10 @@ definitions! {
         "Exchanges answered in the application's stead, by why.";
     BYTES: Counter "fcgimux_bytes_total" ["pool", "direction"] Bytes,
         "Bytes carried between web servers and the application.";
+    STALL: Histogram "fcgimux_stall_seconds" ["pool"] Seconds,
+        "Time that a shared connection was not read from, for the sake of one exchange whose buffer was full.";
+    DROPPED: Counter "fcgimux_dropped_records_total" ["pool"] Count,
+        "Records of an application that belong to no running exchange.";
     QUEUE_DEPTH: Gauge "fcgimux_queue_depth" ["pool"] Count,
         "Exchanges that wait for a connection.";
     QUEUE_LIMIT: Gauge "fcgimux_queue_limit" ["pool"] Count,
@@ -79,6 +83,8 @@ definitions! {
         "Connections to an endpoint, by state.";
     CONNECTIONS_LIMIT: Gauge "fcgimux_upstream_connections_limit" ["pool", "endpoint"] Count,
         "Connections to an endpoint that may exist, in all states together.";
+    IN_FLIGHT: Gauge "fcgimux_upstream_requests_in_flight" ["pool", "endpoint"] Count,
+        "Exchanges that an endpoint has and has not ended.";
     OPENED: Counter "fcgimux_upstream_connections_opened_total" ["pool", "endpoint"] Count,
         "Attempts to open a connection to an endpoint.";
     CLOSED: Counter "fcgimux_upstream_connections_closed_total" ["pool", "endpoint", "reason"] Count,

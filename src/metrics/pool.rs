@@ -25,6 +25,8 @@ struct Handles {
     first_byte: Histogram,
     settle: Histogram,
     connect: Histogram,
+    stall: Histogram,
+    dropped: Counter,
     retries: [Counter; RetryReason::ALL.len()],
     refused: [Counter; Refusal::ALL.len()],
     bytes: [Counter; Direction::ALL.len()],
@@ -42,6 +44,7 @@ struct EndpointHandles {
     ejections: Counter,
     connections: [Gauge; ConnectionState::ALL.len()],
     limit: Gauge,
+    in_flight: Gauge,
     up: Gauge,
 }
 
@@ -56,6 +59,8 @@ impl PoolMetrics {
             first_byte: registry.histogram(&definition::FIRST_BYTE, &[name]),
             settle: registry.histogram(&definition::SETTLE, &[name]),
             connect: registry.histogram(&definition::CONNECT, &[name]),
+            stall: registry.histogram(&definition::STALL, &[name]),
+            dropped: registry.counter(&definition::DROPPED, &[name]),
             retries: array::from_fn(|i| registry.counter(&definition::RETRIES, &[name, RetryReason::ALL[i].label()])),
             refused: array::from_fn(|i| registry.counter(&definition::REFUSED, &[name, Refusal::ALL[i].label()])),
             bytes: array::from_fn(|i| registry.counter(&definition::BYTES, &[name, Direction::ALL[i].label()])),
@@ -96,6 +101,16 @@ impl PoolMetrics {
     /// From the start of connect() to the proof.
     pub fn connect(&self, after: Duration) {
         self.handles.connect.record(after);
+    }
+
+    /// A shared connection was not read from for so long, because the buffer of one exchange was full.
+    pub fn stalled(&self, lasted: Duration) {
+        self.handles.stall.record(lasted);
+    }
+
+    /// So many records belonged to no running exchange.
+    pub fn dropped(&self, records: u64) {
+        self.handles.dropped.increment(records);
     }
 
     /// A connection is being opened; `endpoint` counts in the order of the configuration.
@@ -162,6 +177,7 @@ impl EndpointHandles {
                 registry.gauge(&definition::CONNECTIONS, &with(ConnectionState::ALL[i].label()))
             }),
             limit: registry.gauge(&definition::CONNECTIONS_LIMIT, &labels),
+            in_flight: registry.gauge(&definition::IN_FLIGHT, &labels),
             up: registry.gauge(&definition::ENDPOINT_UP, &labels),
             name,
         };
@@ -176,6 +192,7 @@ impl EndpointHandles {
             gauge.set(count as f64);
         }
         self.limit.set(snapshot.limit as f64);
+        self.in_flight.set(snapshot.in_flight as f64);
         self.up.set(u8::from(snapshot.up));
         self.ejections.absolute(snapshot.ejections);
     }

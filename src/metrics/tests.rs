@@ -229,6 +229,7 @@ fn snapshot() -> PoolSnapshot {
         name: name.to_owned(),
         connections: [1, 2, 3, 4, 5],
         limit: 16,
+        in_flight: 9,
         up,
         ejections,
     };
@@ -247,6 +248,7 @@ fn config() -> Config {
         address: config::ListenAddress::Unix { path: "/run/fcgimux.sock".into(), mode: 0o660, group: None },
         pool: "php".to_owned(),
         max_connections: 1024,
+        max_requests_in_flight: 128,
         read_timeout: SECOND,
         write_timeout: SECOND,
     };
@@ -277,6 +279,10 @@ fn pool() -> config::Pool {
             reprove_after: SECOND,
             max_age: None,
             max_requests: None,
+            multiplex: config::Multiplex::Auto,
+            max_requests_in_flight: 32,
+            buffer: 1 << 16,
+            stall_timeout: SECOND,
         },
         queue: config::Queue { depth: 1024, timeout: 10 * SECOND },
         timeouts: config::Timeouts {

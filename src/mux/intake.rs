@@ -1,6 +1,21 @@
-//! What a web server sends on one connection: whole requests, and what it must be told at once.
+//! What a web server sends on one connection: requests under their ids, and what it must be told at once.
 //!
-//! One request at a time is taken in on a connection; a further one begun meanwhile is answered CANT_MPX_CONN.
+//! Any number of requests up to a limit is taken in at a time, interleaved as the web server likes (specification,
+//! section 3.3). What is passed on when depends on the application's dialect: php-fpm must be given a request whole (rule
+//! R7), so it is announced with its last byte; another application is given what comes, so a request is announced with
+//! the end of its params, and its body follows.
+//!
+//! What dies of what a web server does wrong:
+//!
+//! | it sends | what dies |
+//! |---|---|
+//! | a record of an id that it has not begun, or that has ended | nothing: it is passed over |
+//! | a role, or one request more than may be | that request, by END_REQUEST |
+//! | params or a body that are malformed or too large | that exchange, by a response that says so |
+//! | ABORT_REQUEST | that exchange |
+//! | an id begun twice, bodies of management records out of bounds, records out of their order, another protocol | the connection with all of its exchanges |
+
+mod requests;
 
 use super::{
     label::Refusal,
@@ -8,10 +23,14 @@ use super::{
     refuse::{Refused, put_end},
     request::Request,
 };
-use crate::wire::{
-    BEGIN_BODY_LEN, BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Piece, ProtocolStatus, Role,
-    ScanError, Scanner, UnknownType, VERSION, put_pair, put_record, variable,
+use crate::{
+    config::Application,
+    wire::{
+        BEGIN_BODY_LEN, BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Piece, ProtocolStatus, Role,
+        ScanError, Scanner, UnknownType, VERSION, put_pair, put_record, variable,
+    },
 };
+use requests::{Open, Requests, Stage};
 use std::{ops::Range, sync::Arc};
 
 /// What stood at the start of the bytes shown.
@@ -25,16 +44,37 @@ pub struct Taken {
 
 #[derive(Debug)]
 pub enum Event {
-    /// Body of the request being taken in: this range of the bytes shown.
-    Body(Range<usize>),
-    /// The request is whole.
+    /// Body of a request: this range of the bytes shown.
+    Body { id: u16, stream: Stream, range: Range<usize> },
+    /// The end of a stream of a request that has been announced.
+    End { id: u16, stream: Stream },
+    /// The request's exchange begins. It is whole, or its body follows: see [`Intake::is_whole`].
     Request(Request),
     /// To be written to the web server between two records.
     Answer(Vec<u8>),
     /// The request being taken in goes no further; what still comes of it is dropped.
     Refused { id: u16, keep_conn: bool, why: Refused },
-    /// The web server takes back the request that runs.
-    Aborted,
+    /// The same, of a request that has been announced: its exchange ends.
+    Cut { id: u16, why: Refused },
+    /// The web server takes back a request that has been announced.
+    Aborted { id: u16 },
+}
+
+/// What a web server sends of a request behind its params.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdin,
+    /// The file that a Filter works on.
+    Data,
+}
+
+impl Stream {
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Stdin => Kind::Stdin,
+            Self::Data => Kind::Data,
+        }
+    }
 }
 
 /// Bytes that no web server may send; the connection is closed.
@@ -46,10 +86,10 @@ pub enum Violation {
     BeginLength(u16),
     #[error("BEGIN_REQUEST for id {0}, whose request has not ended")]
     BeginTwice(u16),
-    #[error("{} after the end of PARAMS for id {id}", kind.name())]
+    #[error("{} after the end of its stream for id {id}", kind.name())]
     AfterEnd { kind: Kind, id: u16 },
-    #[error("STDIN before the end of PARAMS for id {0}")]
-    StdinFirst(u16),
+    #[error("{} before the end of PARAMS for id {id}", kind.name())]
+    BeforeParams { kind: Kind, id: u16 },
     #[error("GET_VALUES of {0} bytes, more than {MAX_GET_VALUES}")]
     GetValuesLength(u16),
 }
@@ -57,84 +97,101 @@ pub enum Violation {
 /// Content of a GET_VALUES that we look at; the three known names take 45 bytes.
 const MAX_GET_VALUES: u16 = 1024;
 
+/// What a web server may have at once; also what GET_VALUES is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: u32,
+    /// Requests on one connection. MAX_REQS says the same, though the specification has it count over all connections:
+    /// HAProxy, the one web server that asks, takes it for the limit of one.
+    pub requests: u32,
+}
+
 /// What is done with the content of the record under way.
 #[derive(Clone, Copy, Debug, Default)]
 enum Current {
     #[default]
     Ignore,
-    Params,
-    Stdin,
+    Params(u16),
+    Body(u16, Stream),
 }
 
-/// A request of which not all has come.
+/// Reads one web server's connection. `B` is what the driver keeps of each request.
 #[derive(Debug)]
-struct Open {
-    id: u16,
-    keep_conn: bool,
-    params: Vec<u8>,
-    /// Set with the empty PARAMS record.
-    findings: Option<super::policy::Findings>,
-    /// Bytes of STDIN so far.
-    body: u64,
-}
-
-/// Reads one web server's connection.
-#[derive(Debug)]
-pub struct Intake {
+pub struct Intake<B> {
     policy: Arc<Policy>,
-    /// What GET_VALUES is told: MAX_CONNS and MAX_REQS.
-    limit: u32,
+    limits: Limits,
     scanner: Scanner,
     current: Current,
-    open: Option<Open>,
-    /// Id of the request that is whole and has not been answered to its end.
-    running: Option<u16>,
+    requests: Requests<B>,
     /// Why every request is refused, if so.
     refusing: Option<Refused>,
-    /// A request that asked for the connection to be closed behind it has been ended by an [`Event::Answer`].
-    over: bool,
+    /// A request has come that wants the connection to be closed behind it: it was the last one.
+    last: bool,
 }
 
-impl Intake {
-    pub fn new(policy: Arc<Policy>, limit: u32) -> Self {
+impl<B: Default> Intake<B> {
+    pub fn new(policy: Arc<Policy>, limits: Limits) -> Self {
         Self {
             policy,
-            limit,
+            limits,
             scanner: Scanner::default(),
             current: Current::default(),
-            open: None,
-            running: None,
+            requests: Requests::default(),
             refusing: None,
-            over: false,
+            last: false,
         }
     }
 
-    /// The running request has been answered; its id may be used again.
-    pub fn ended(&mut self) {
-        self.running = None;
+    /// An exchange has ended, however much of its request has come; its id may be used again.
+    pub fn ended(&mut self, id: u16) {
+        self.requests.remove(id);
     }
 
-    /// A request is whole and has not been answered to its end.
+    /// Some request has been announced and has not ended.
     pub fn is_running(&self) -> bool {
-        self.running.is_some()
+        self.requests.iter().any(|open| open.announced)
     }
 
-    /// The id of the request being taken in.
+    /// The first request that is being taken in and has not been announced.
     pub fn open_id(&self) -> Option<u16> {
-        self.open.as_ref().map(|open| open.id)
+        self.requests.iter().find(|open| !open.announced).map(|open| open.id)
     }
 
-    /// What has been answered was the last request of the connection: nothing else is to be taken in.
+    /// The last request of the connection has ended: nothing else is to be taken in.
     pub fn is_over(&self) -> bool {
-        self.over
+        self.last && self.requests.is_empty()
     }
 
-    /// Gives up the request being taken in, for a reason that only the caller knows.
+    /// No other request may come behind those that have.
+    pub fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// Nothing more is to come of a request that has been announced; an Authorizer has no body.
+    pub fn is_whole(&self, id: u16) -> bool {
+        self.requests.get(id).is_none_or(Open::is_whole)
+    }
+
+    /// What the driver keeps of a request, from its BEGIN_REQUEST to its end.
+    pub fn store_mut(&mut self, id: u16) -> Option<&mut B> {
+        self.requests.get_mut(id).map(|open| &mut open.store)
+    }
+
+    pub fn stores_mut(&mut self) -> impl Iterator<Item = &mut B> {
+        self.requests.iter_mut().map(|open| &mut open.store)
+    }
+
+    /// This request has begun and no other has.
+    pub fn is_only(&self, id: u16) -> bool {
+        self.requests.len() == 1 && self.requests.get(id).is_some()
+    }
+
+    /// Gives up a request, for a reason that only the caller knows.
     ///
     /// # Panics
-    /// If none is being taken in: call it for an [`Event::Body`] only.
-    pub fn refuse_open(&mut self, why: Refused) -> Event {
-        self.refuse(why)
+    /// If it has not begun: call it for an [`Event::Body`] only.
+    pub fn refuse_open(&mut self, id: u16, why: Refused) -> Event {
+        self.refuse(id, why)
     }
 
     /// From now on each request is refused as soon as its params are there.
@@ -144,7 +201,7 @@ impl Intake {
 
     /// True while the web server owes us the rest of a request or of a record.
     pub fn unfinished(&self) -> bool {
-        self.open.is_some() || !self.scanner.at_boundary()
+        !self.scanner.at_boundary() || self.requests.iter().any(|open| !open.is_whole())
     }
 
     /// Takes from the start of `bytes` up to the next event.
@@ -184,8 +241,9 @@ impl Intake {
             Kind::BeginRequest => self.handle_begin(header, behind),
             Kind::AbortRequest => Ok(self.handle_abort(header.id)),
             Kind::Params => self.handle_params(header),
-            Kind::Stdin => self.handle_stdin(header),
-            // DATA belongs to Filters, and other types are not a web server's: passed over, as are unknown ids.
+            Kind::Stdin => self.handle_body(header, Stream::Stdin),
+            Kind::Data => self.handle_body(header, Stream::Data),
+            // Other types are not a web server's: passed over, as are unknown ids.
             _ => Ok(None),
         }
     }
@@ -197,11 +255,12 @@ impl Intake {
                 return Err(Violation::GetValuesLength(header.content));
             }
             let mut values = vec![];
-            let limit = self.limit.to_string();
+            let Limits { connections, requests } = self.limits;
             for (name, _) in Pairs::new(&behind[..header.content.into()]).filter_map(Result::ok) {
                 match name {
-                    variable::MAX_CONNS | variable::MAX_REQS => put_pair(&mut values, name, limit.as_bytes()),
-                    variable::MPXS_CONNS => put_pair(&mut values, name, b"0"),
+                    variable::MAX_CONNS => put_pair(&mut values, name, connections.to_string().as_bytes()),
+                    variable::MAX_REQS => put_pair(&mut values, name, requests.to_string().as_bytes()),
+                    variable::MPXS_CONNS => put_pair(&mut values, name, if requests > 1 { b"1" } else { b"0" }),
                     _ => {} // left out, as the specification says
                 }
             }
@@ -219,120 +278,207 @@ impl Intake {
         else {
             return Err(Violation::BeginLength(header.content));
         };
-        let begin = BeginRequest::decode(body);
-        let busy = self.open.as_ref().map(|open| open.id).or(self.running);
-        let answer = |status| {
-            let mut out = vec![];
-            put_end(&mut out, header.id, status);
-            Ok(Some(Event::Answer(out)))
+        let (id, begin) = (header.id, BeginRequest::decode(body));
+        if self.requests.get(id).is_some() {
+            return Err(Violation::BeginTwice(id));
+        }
+        let refused = if self.last || (self.limits.requests == 1 && !self.requests.is_empty()) {
+            Some(ProtocolStatus::CantMpxConn)
+        } else if self.requests.len() >= self.limits.requests as usize {
+            Some(ProtocolStatus::Overloaded)
+        } else if !self.plays(begin.role) {
+            self.last = !begin.keep_conn;
+            Some(ProtocolStatus::UnknownRole)
+        } else {
+            None
         };
-        match (busy, begin.role) {
-            (Some(id), _) if id == header.id => Err(Violation::BeginTwice(id)),
-            (Some(_), _) => answer(ProtocolStatus::CantMpxConn),
-            (None, Role::Responder) => {
-                let (id, keep_conn) = (header.id, begin.keep_conn);
-                self.open = Some(Open { id, keep_conn, params: vec![], findings: None, body: 0 });
-                Ok(None)
-            }
-            (None, _) => {
-                self.over = !begin.keep_conn;
-                answer(ProtocolStatus::UnknownRole)
-            }
+        if let Some(status) = refused {
+            return Ok(Some(answer_end(id, status)));
+        }
+        self.last = !begin.keep_conn;
+        self.requests.begin(id, begin);
+        Ok(None)
+    }
+
+    fn plays(&self, role: Role) -> bool {
+        match role {
+            Role::Responder | Role::Authorizer => true,
+            // php-fpm closes the connection at a Filter's DATA (fact 9.2).
+            Role::Filter => self.policy.application == Application::Generic,
+            Role::Other(_) => false,
         }
     }
 
     fn handle_abort(&mut self, id: u16) -> Option<Event> {
-        if self.running == Some(id) {
-            return Some(Event::Aborted);
+        if self.requests.get(id)?.announced {
+            return Some(Event::Aborted { id });
         }
-        self.over = !self.open.take_if(|open| open.id == id)?.keep_conn;
-        let mut out = vec![];
-        put_end(&mut out, id, ProtocolStatus::RequestComplete);
-        Some(Event::Answer(out))
+        self.requests.remove(id);
+        Some(answer_end(id, ProtocolStatus::RequestComplete))
     }
 
     fn handle_params(&mut self, header: Header) -> Result<Option<Event>, Violation> {
-        let Some(open) = self.open.as_mut().filter(|open| open.id == header.id) else { return Ok(None) };
-        if open.findings.is_some() {
-            return Err(Violation::AfterEnd { kind: Kind::Params, id: header.id });
-        }
-        if header.content > 0 {
-            let size = open.params.len() as u64 + u64::from(header.content);
-            let limit = self.policy.max_params();
-            if size > limit {
-                let detail = format!("params of {size} bytes or more, over {limit} (params.max_size)");
-                return Ok(Some(self.refuse(Refused { refusal: Refusal::ParamsTooLarge, detail })));
+        let Some(open) = self.requests.get_mut(header.id) else { return Ok(None) };
+        match open.stage {
+            Stage::Params if header.content > 0 => {
+                let size = open.params.len() as u64 + u64::from(header.content);
+                let limit = self.policy.max_params();
+                if size > limit {
+                    let detail = format!("params of {size} bytes or more, over {limit} (params.max_size)");
+                    return Ok(Some(self.refuse(header.id, Refused { refusal: Refusal::ParamsTooLarge, detail })));
+                }
+                self.current = Current::Params(header.id);
+                Ok(None)
             }
-            self.current = Current::Params;
-            return Ok(None);
-        }
-        if let Some(why) = &self.refusing {
-            let why = why.clone();
-            return Ok(Some(self.refuse(why)));
-        }
-        match self.policy.inspect(&open.params) {
-            Ok(findings) => {
-                let over = self.policy.max_body.filter(|limit| findings.content_length.is_some_and(|n| n > *limit));
-                open.findings = Some(findings);
-                Ok(over.map(|limit| self.refuse(body_too_large(limit))))
-            }
-            Err(why) => Ok(Some(self.refuse(why))),
+            Stage::Params => Ok(self.end_params(header.id)),
+            Stage::Whole => Ok(None),
+            Stage::Stdin | Stage::Data => Err(Violation::AfterEnd { kind: Kind::Params, id: header.id }),
         }
     }
 
-    fn handle_stdin(&mut self, header: Header) -> Result<Option<Event>, Violation> {
-        let Some(open) = self.open.as_mut().filter(|open| open.id == header.id) else { return Ok(None) };
-        let Some(findings) = &open.findings else { return Err(Violation::StdinFirst(header.id)) };
+    fn end_params(&mut self, id: u16) -> Option<Event> {
+        let open = self.requests.get_mut(id)?;
+        if let Some(why) = &self.refusing {
+            let why = why.clone();
+            return Some(self.refuse(id, why));
+        }
+        let findings = match self.policy.inspect(&open.params) {
+            Ok(findings) => findings,
+            Err(why) => return Some(self.refuse(id, why)),
+        };
+        let over = self.policy.max_body.filter(|limit| findings.content_length.is_some_and(|n| n > *limit));
+        let length = findings.content_length;
+        (open.stage, open.findings) = (Stage::Stdin, Some(findings));
+        let bodiless = open.role == Role::Authorizer;
+        match over {
+            Some(limit) => Some(self.refuse(id, body_too_large(limit))),
+            None if self.streams() => Some(self.announce(id, length.unwrap_or(0), None)),
+            // It has no STDIN, though some web servers end it all the same.
+            None if bodiless => Some(self.complete(id)),
+            None => None,
+        }
+    }
+
+    /// Bodies go on as they come.
+    fn streams(&self) -> bool {
+        self.policy.application == Application::Generic
+    }
+
+    fn handle_body(&mut self, header: Header, stream: Stream) -> Result<Option<Event>, Violation> {
+        let id = header.id;
+        let Some(open) = self.requests.get_mut(id) else { return Ok(None) };
+        // DATA belongs to Filters.
+        if stream == Stream::Data && open.role != Role::Filter {
+            return Ok(None);
+        }
+        match (open.stage, stream) {
+            (Stage::Params, _) => return Err(Violation::BeforeParams { kind: header.kind, id }),
+            (Stage::Data, Stream::Stdin) => return Err(Violation::AfterEnd { kind: header.kind, id }),
+            (Stage::Stdin, Stream::Stdin) | (Stage::Data, Stream::Data) => {}
+            // The file of a Filter comes behind its STDIN.
+            (Stage::Stdin, Stream::Data) | (Stage::Whole, _) => return Ok(None),
+        }
         if header.content == 0 {
-            return Ok(Some(self.complete()));
+            return Ok(Some(self.end_body(id, stream)));
         }
-        open.body += u64::from(header.content);
-        if let Some(said) = findings.content_length.filter(|said| open.body > *said) {
-            let detail = format!("the body has {} bytes or more, CONTENT_LENGTH says {said}", open.body);
-            return Ok(Some(self.refuse(Refused { refusal: Refusal::LengthMismatch, detail })));
+        if stream == Stream::Stdin {
+            open.body += u64::from(header.content);
+            if let Some(why) = self.surplus(id) {
+                return Ok(Some(self.refuse(id, why)));
+            }
         }
-        if let Some(limit) = self.policy.max_body.filter(|limit| open.body > *limit) {
-            return Ok(Some(self.refuse(body_too_large(limit))));
-        }
-        self.current = Current::Stdin;
+        self.current = Current::Body(id, stream);
         Ok(None)
     }
 
-    /// The request is whole: the last checks, and the params as they go on.
-    fn complete(&mut self) -> Event {
-        // Both are there: handle_stdin, the only caller, has just looked at them.
-        let open = self.open.as_ref().expect("a request is open");
-        let findings = open.findings.as_ref().expect("its params have ended");
-        if let Some(said) = findings.content_length.filter(|said| *said != open.body) {
-            let detail = format!("the body ended after {} bytes, CONTENT_LENGTH says {said}", open.body);
-            return self.refuse(Refused { refusal: Refusal::LengthMismatch, detail });
+    /// Why the body may not be as long as it is by now.
+    fn surplus(&self, id: u16) -> Option<Refused> {
+        let open = self.requests.get(id)?;
+        let said = open.findings.as_ref().and_then(|findings| findings.content_length);
+        if let Some(said) = said.filter(|said| open.body > *said && !self.streams()) {
+            let detail = format!("the body has {} bytes or more, CONTENT_LENGTH says {said}", open.body);
+            return Some(Refused { refusal: Refusal::LengthMismatch, detail });
         }
-        let missing = (findings.content_length.is_none() && open.body > 0).then_some(open.body);
+        self.policy.max_body.filter(|limit| open.body > *limit).map(body_too_large)
+    }
+
+    fn end_body(&mut self, id: u16, stream: Stream) -> Event {
+        if !self.streams() {
+            return self.complete(id);
+        }
+        if let Some(open) = self.requests.get_mut(id) {
+            let data_follows = open.role == Role::Filter && stream == Stream::Stdin;
+            open.stage = if data_follows { Stage::Data } else { Stage::Whole };
+        }
+        Event::End { id, stream }
+    }
+
+    /// The request is whole: the last checks, and the params as they go on.
+    fn complete(&mut self, id: u16) -> Event {
+        // Both are there: the callers have just looked at them.
+        let open = self.requests.get_mut(id).expect("the request is open");
+        let findings = open.findings.as_ref().expect("its params have ended");
+        let body = open.body;
+        let missing = match findings.content_length {
+            None => (body > 0).then_some(body),
+            Some(said) if said == body => None,
+            // It is not given the body (specification, section 6.3), and must not wait for one (fact 10.2).
+            Some(_) if open.role == Role::Authorizer => Some(body),
+            Some(said) => {
+                let detail = format!("the body ended after {body} bytes, CONTENT_LENGTH says {said}");
+                return self.refuse(id, Refused { refusal: Refusal::LengthMismatch, detail });
+            }
+        };
+        open.stage = Stage::Whole;
+        self.announce(id, body, missing)
+    }
+
+    /// `missing`: what CONTENT_LENGTH should have said.
+    fn announce(&mut self, id: u16, body: u64, missing: Option<u64>) -> Event {
+        // As above.
+        let open = self.requests.get_mut(id).expect("the request is open");
+        let findings = open.findings.as_ref().expect("its params have ended");
         let rewritten = self.policy.rewrite(&open.params, findings, missing);
-        let reusable = self.policy.reusable_after(findings, open.body);
-        let method = findings.method;
-        let Open { id, keep_conn, params, body, .. } = self.open.take().expect("a request is open");
+        let reusable = self.policy.reusable_after(findings, body);
+        let (method, role, keep_conn) = (findings.method, open.role, open.keep_conn);
+        open.announced = true;
+        let params = std::mem::take(&mut open.params);
         let params = rewritten.unwrap_or(params);
-        self.running = Some(id);
-        Event::Request(Request { id, keep_conn, body, reusable, method, params })
+        Event::Request(Request { id, role, keep_conn, body, reusable, method, params })
     }
 
     fn handle_content(&mut self, bytes: &[u8], start: usize, len: usize) -> Option<Event> {
-        match (self.current, &mut self.open) {
-            (Current::Params, Some(open)) => {
-                open.params.extend_from_slice(&bytes[..len]);
+        match self.current {
+            Current::Ignore => None,
+            Current::Params(id) => {
+                if let Some(open) = self.requests.get_mut(id) {
+                    open.params.extend_from_slice(&bytes[..len]);
+                }
                 None
             }
-            (Current::Stdin, Some(_)) => Some(Event::Body(start..start + len)),
-            _ => None,
+            // Its exchange may have ended in the middle of the record.
+            Current::Body(id, stream) => {
+                self.requests.get(id).map(|_| Event::Body { id, stream, range: start..start + len })
+            }
         }
     }
 
-    fn refuse(&mut self, why: Refused) -> Event {
+    fn refuse(&mut self, id: u16, why: Refused) -> Event {
         self.current = Current::Ignore;
-        let open = self.open.take().expect("only a request that is open is refused");
-        Event::Refused { id: open.id, keep_conn: open.keep_conn, why }
+        let Open { keep_conn, announced, .. } = self.requests.get(id).expect("only a request that is open is refused");
+        if *announced {
+            return Event::Cut { id, why };
+        }
+        let keep_conn = *keep_conn;
+        self.requests.remove(id);
+        Event::Refused { id, keep_conn, why }
     }
+}
+
+fn answer_end(id: u16, status: ProtocolStatus) -> Event {
+    let mut out = vec![];
+    put_end(&mut out, id, status);
+    Event::Answer(out)
 }
 
 fn body_too_large(limit: u64) -> Refused {

@@ -57,7 +57,8 @@ labels! {
 labels! {
     /// Why an exchange was sent again. Label `reason` of `retries_total`.
     RetryReason {
-        /// The GET_VALUES in front of the request was not answered: it was not executed.
+        /// It was not executed: the GET_VALUES in front of it was not answered, it had not been sent, or the application
+        /// refused it (OVERLOADED, CANT_MPX_CONN).
         Unproven = "unproven",
         /// An idempotent request whose connection ended without a byte.
         Idempotent = "idempotent",

@@ -9,6 +9,7 @@ use crate::{
 /// A pool's rules for params and bodies, made once from its configuration.
 #[derive(Debug)]
 pub struct Policy {
+    pub application: config::Application,
     params: config::Params,
     reuse: config::ReuseAfterBody,
     pub max_body: Option<u64>,
@@ -63,7 +64,8 @@ impl Policy {
         let params = pool.params.clone();
         let names = params.deny.iter().chain(&params.remove).chain(params.set.iter().map(|(name, _)| name));
         let lengths = names.fold(0, |bits, name| bits | length_bit(name.as_bytes()));
-        Self { params, reuse: pool.reuse_after_body.clone(), max_body: pool.body.max_size, lengths }
+        let (application, reuse) = (pool.application, pool.reuse_after_body.clone());
+        Self { application, params, reuse, max_body: pool.body.max_size, lengths }
     }
 
     /// Bytes of params that one request may carry.

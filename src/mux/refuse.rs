@@ -59,8 +59,7 @@ impl Refusal {
 /// told (`detail`) a visitor is not.
 pub fn put_response(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
     let line = status.line();
-    let detail: String = detail.chars().take(1000).collect();
-    put_record(out, Kind::Stderr, id, format!("fcgimux: {detail}").as_bytes());
+    put_note(out, id, detail);
     put_record(out, Kind::Stderr, id, &[]);
     let retry = if status == Status::ServiceUnavailable { "Retry-After: 1\r\n" } else { "" };
     let page = format!(
@@ -71,12 +70,16 @@ pub fn put_response(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
     put_end(out, id, ProtocolStatus::RequestComplete);
 }
 
-/// Appends what tells a web server that a response goes no further: why, for its log, and a record that cannot be one.
-/// The end of the connection alone would not do: nginx takes it for the end of the response unless it keeps its
-/// connections, and passes on (and caches) what it has as if it were whole.
-pub fn put_break(out: &mut Vec<u8>, id: u16, detail: &str) {
+/// Appends words for the web server's log.
+pub fn put_note(out: &mut Vec<u8>, id: u16, detail: &str) {
     let detail: String = detail.chars().take(1000).collect();
     put_record(out, Kind::Stderr, id, format!("fcgimux: {detail}").as_bytes());
+}
+
+/// Appends what tells a web server that responses on this connection go no further: a record that cannot be one. The end
+/// of the connection alone would not do: nginx takes it for the end of the response unless it keeps its connections, and
+/// passes on (and caches) what it has as if it were whole.
+pub fn put_break(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; HEADER_LEN]);
 }
 

@@ -5,13 +5,14 @@ use super::reply::Finished;
 use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_record};
 use std::fmt;
 
-/// A request whose every byte the web server has sent. Its body is kept by whoever took it in.
+/// A request of which the web server has sent all params. Its body is kept by whoever took it in.
 pub struct Request {
     /// The web server's id for it.
     pub id: u16,
+    pub role: Role,
     /// The web server wants to keep its connection to us.
     pub keep_conn: bool,
-    /// Bytes of body, equal to CONTENT_LENGTH.
+    /// Bytes of body, equal to CONTENT_LENGTH; of a body that follows, what CONTENT_LENGTH says, or 0.
     pub body: u64,
     /// Whether the connection may be used again behind it (fact 10.5).
     pub reusable: bool,
@@ -58,7 +59,7 @@ impl Request {
             Front::Nothing => {}
             Front::GetValues | Front::Fence(_) => out.extend_from_slice(&GET_VALUES),
         }
-        let begin = BeginRequest { role: Role::Responder, keep_conn: framing.keep_conn };
+        let begin = BeginRequest { role: self.role, keep_conn: framing.keep_conn };
         put_record(out, Kind::BeginRequest, framing.id, &begin.encode());
         put_params(out, framing.id, &self.params);
     }
@@ -88,7 +89,7 @@ mod tests {
     fn request(pairs: &[(&[u8], &[u8])], keep_conn: bool) -> Request {
         let mut params = vec![];
         pairs.iter().for_each(|(name, value)| put_pair(&mut params, name, value));
-        Request { id: 1, keep_conn, body: 0, reusable: true, method: Method::Idempotent, params }
+        Request { id: 1, role: Role::Responder, keep_conn, body: 0, reusable: true, method: Method::Idempotent, params }
     }
 
     /// Headers and contents of what was written.

@@ -20,6 +20,8 @@ pub struct EndpointSnapshot {
     /// Connections by state, indexed by [`ConnectionState`] as usize.
     pub connections: [usize; ConnectionState::ALL.len()],
     pub limit: usize,
+    /// Exchanges on them.
+    pub in_flight: usize,
     /// False while every attempt to connect fails.
     pub up: bool,
     /// How often it went from up to not up.

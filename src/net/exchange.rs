@@ -5,8 +5,7 @@ use super::{
     outgoing::Outgoing,
     pool::{Leased, SharedPool},
     scratch,
-    spool::Spool,
-    webserver::{Heard, WebServer},
+    webserver::Downstream,
 };
 use crate::{
     config::Listener,
@@ -32,15 +31,17 @@ pub(super) const READS: usize = 16;
 
 /// The state of one exchange between the two connections.
 pub(super) struct Exchange<'a> {
-    pub(super) web: &'a mut WebServer,
+    web: &'a Downstream,
     /// The web server's request id.
     theirs: u16,
-    pub(super) leased: &'a mut Leased,
-    pub(super) outgoing: &'a mut Outgoing,
-    pub(super) reply: Reply,
-    pub(super) listener: &'a Listener,
-    pub(super) pool: &'a SharedPool,
+    leased: &'a mut Leased,
+    outgoing: &'a mut Outgoing,
+    reply: Reply,
+    listener: &'a Listener,
+    pool: &'a SharedPool,
     clocks: Clocks,
+    /// The application is not read from: the web server has not taken all of what came before.
+    blocked: bool,
     /// A header of the response of which not all has come.
     carry: Vec<u8>,
     /// It has been looked at once for having lasted longer than most.
@@ -55,8 +56,6 @@ struct Clocks {
     started: Instant,
     /// Last time that the application took or gave a byte.
     application: Instant,
-    /// Last time that the web server took a byte.
-    web_server: Instant,
     alarm: clock::Alarm,
 }
 
@@ -69,7 +68,7 @@ pub(super) struct Scene<'a> {
 impl<'a> Exchange<'a> {
     /// `theirs` is the web server's request id; `front`: what the request goes behind.
     pub(super) fn new(
-        web: &'a mut WebServer,
+        web: &'a Downstream,
         leased: &'a mut Leased,
         outgoing: &'a mut Outgoing,
         scene: &Scene<'a>,
@@ -78,7 +77,7 @@ impl<'a> Exchange<'a> {
     ) -> Self {
         let Scene { listener, pool } = *scene;
         let now = clock::now();
-        let clocks = Clocks { started: now, application: now, web_server: now, alarm: pool.alarm() };
+        let clocks = Clocks { started: now, application: now, alarm: pool.alarm() };
         let reply = Reply::new(outgoing.id(), theirs, front);
         Self {
             web,
@@ -89,6 +88,7 @@ impl<'a> Exchange<'a> {
             listener,
             pool,
             clocks,
+            blocked: false,
             carry: vec![],
             looked_at: false,
             send_error: None,
@@ -102,10 +102,7 @@ impl<'a> Exchange<'a> {
     /// It broke; the connection must be discarded.
     pub(super) async fn run(mut self) -> Result<(Reply, Vec<u8>), Failure> {
         match poll_fn(|context| self.poll(context)).await {
-            Ok(()) => {
-                self.web.responded();
-                Ok((self.reply, self.carry))
-            }
+            Ok(()) => Ok((self.reply, self.carry)),
             Err((origin, kind)) => Err(self.failure(origin, kind)),
         }
     }
@@ -155,17 +152,13 @@ impl<'a> Exchange<'a> {
 
     /// Moves one read's worth of the response. True once it has ended.
     fn poll_relay(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, (Origin, Kind)>> {
-        if !self.web.is_clear() {
-            match self.web.poll_flush(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(web_server_broke(&error))),
-                Poll::Ready(Ok(_)) => {
-                    let now = clock::now();
-                    // The application was not heard meanwhile: its time begins anew.
-                    (self.clocks.web_server, self.clocks.application) = (now, now);
-                }
-            }
-            return Poll::Ready(Ok(false));
+        if self.web.lock().poll_clear(context).is_pending() {
+            self.blocked = true;
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut self.blocked) {
+            // The application was not heard meanwhile: its time begins anew.
+            self.clocks.application = clock::now();
         }
         scratch::with(|buffer| {
             let (head, space) = buffer.split_at_mut(self.carry.len());
@@ -204,8 +197,8 @@ impl<'a> Exchange<'a> {
                         .first_byte(self.clocks.application.saturating_duration_since(self.clocks.started));
                 }
                 self.pool.metrics.bytes(Direction::Response, forward as u64);
-                self.clocks.web_server = self.clocks.application;
-                self.web.respond(self.theirs, &bytes[at..at + forward]).map_err(|error| web_server_broke(&error))?;
+                let sent = self.web.lock().respond(self.theirs, &bytes[at..at + forward]);
+                sent.map_err(|error| web_server_broke(&error))?;
             }
             at += scan.forward + scan.skip;
             if self.reply.ended() || (scan.forward == 0 && scan.skip == 0) {
@@ -217,15 +210,8 @@ impl<'a> Exchange<'a> {
 
     /// While nothing moves: has the web server hung up, or has something taken too long?
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Result<(), (Origin, Kind)>> {
-        if self.web.is_watched()
-            && let Poll::Ready(heard) = self.web.poll_hear(context, &mut Spool::default())
-        {
-            return Poll::Ready(Err(match heard {
-                Ok(Heard::Aborted) => (Origin::WebServer, Kind::Aborted),
-                // The intake takes no other request while one runs.
-                Ok(_) => (Origin::WebServer, Kind::Protocol("a request while another runs".into())),
-                Err(over) => (Origin::WebServer, over.into()),
-            }));
+        if let Poll::Ready(told) = self.web.lock().poll_told(context, self.theirs) {
+            return Poll::Ready(Err((Origin::WebServer, told.into())));
         }
         let (deadline, then) = self.deadline();
         if self.clocks.alarm.poll(context, Some(deadline)).is_pending() {
@@ -238,7 +224,7 @@ impl<'a> Exchange<'a> {
         if self.reply.proof_due() {
             self.pool.fence_late(self.leased.facts.endpoint);
         }
-        self.web.watch().map_err(|error| web_server_broke(&error))?;
+        self.web.lock().watch().map_err(|error| web_server_broke(&error))?;
         // Hear the web server, and wait for the next deadline.
         context.waker().wake_by_ref();
         Poll::Pending
@@ -254,8 +240,8 @@ impl<'a> Exchange<'a> {
             .timeouts
             .exchange
             .map(|limit| (self.clocks.started + limit, late(Origin::Application, "exchange")));
-        let progress = if !self.web.is_clear() {
-            let at = self.clocks.web_server + self.listener.write_timeout;
+        let progress = if self.blocked {
+            let at = self.web.lock().took_at() + self.listener.write_timeout;
             Some((at, late(Origin::WebServer, "write")))
         } else {
             let (limit, which) = match self.reply.started() {
@@ -280,7 +266,7 @@ impl<'a> Exchange<'a> {
 }
 
 /// Whether the application's side has broken the connection off, or only ours gave it up.
-fn broken_or_lost(error: &io::Error) -> Kind {
+pub(super) fn broken_or_lost(error: &io::Error) -> Kind {
     match error.kind() {
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
             Kind::Broken(error.to_string())
@@ -289,6 +275,6 @@ fn broken_or_lost(error: &io::Error) -> Kind {
     }
 }
 
-fn web_server_broke(error: &io::Error) -> (Origin, Kind) {
+pub(super) fn web_server_broke(error: &io::Error) -> (Origin, Kind) {
     (Origin::WebServer, Kind::Broken(error.to_string()))
 }

@@ -5,6 +5,7 @@
 
 mod clock;
 mod delivery;
+mod dispatch;
 mod exchange;
 mod listen;
 mod outgoing;

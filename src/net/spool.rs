@@ -85,11 +85,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Forgets what it holds.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new(self.id);
-    }
-
     /// The file and the bytes in it.
     pub(super) fn file(&self) -> Option<(&File, u64)> {
         self.file.as_ref().map(|file| (file, self.file_len))

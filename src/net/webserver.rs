@@ -1,41 +1,119 @@
 //! One connection from a web server: what it sends becomes requests, what it is sent goes out as far as it takes it.
+//!
+//! Its reader and its exchanges share it, all in one task: [`Downstream`]. Whatever is sent ends with a record, so that
+//! several responses, and answers of our own, may follow each other in any order.
 
-use super::{scratch, socket::Socket, spool::Spool};
-use crate::mux::{
-    Request,
-    failure::Kind,
-    intake::{Event, Intake, Violation},
-    label::Refusal,
-    refuse::{Refused, put_break},
+use super::{clock, pool::SharedPool, scratch, socket::Socket, spool::Spool};
+use crate::{
+    mux::{
+        Request,
+        failure::Kind,
+        intake::{Event, Intake, Violation},
+        label::Refusal,
+        refuse::{Refused, put_break, put_end, put_note},
+    },
+    wire::ProtocolStatus,
 };
 use std::{
     io::{self, ErrorKind},
     path::Path,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
-/// Answers to management records that wait for the end of the running response; more is no web server.
+/// Answers to management records that wait for what was sent before; above that a web server is not read from.
 const MAX_ANSWERS: usize = 64 * 1024;
 
+/// One web server's connection, as the exchanges on it share it.
+pub(super) struct Downstream(Mutex<WebServer>);
+
+impl Downstream {
+    pub(super) fn new(socket: Socket, intake: Intake<Held>, storage: BodyStorage, pool: Arc<SharedPool>) -> Self {
+        Self(Mutex::new(WebServer {
+            socket,
+            intake,
+            carry: vec![],
+            unread: false,
+            received: 0,
+            requests: 0,
+            pending: vec![],
+            answers: 0,
+            took_at: clock::now(),
+            until_clear: vec![],
+            over: None,
+            cut_short: vec![],
+            storage,
+            pool,
+        }))
+    }
+
+    /// Only one task has it; the lock is never waited for.
+    pub(super) fn lock(&self) -> MutexGuard<'_, WebServer> {
+        // A panic under it is a defect, and ends the task and with it the connection.
+        self.0.lock().expect("no panic under this lock")
+    }
+}
+
 /// See the [module](self).
-#[derive(Debug)]
 pub(super) struct WebServer {
     socket: Socket,
-    intake: Intake,
+    intake: Intake<Held>,
     /// Bytes read that the intake has not taken yet.
     carry: Vec<u8>,
     /// `carry` may hold more than a part of a record: it is looked at before more is read.
     unread: bool,
     /// Bytes read so far.
     received: u64,
-    /// Bytes that the web server has not taken yet; at most what one read brought.
+    /// Requests heard so far.
+    requests: u64,
+    /// Whole records that the web server has not taken yet, perhaps without the beginning of the first.
     pending: Vec<u8>,
-    /// The request of which a part of the response has been sent, and not its end.
-    responding: Option<u16>,
-    /// Answers to management records: kept apart from the response that is on its way, lest they fall into a record.
-    answers: Vec<u8>,
+    /// Bytes of answers to management records in `pending`.
+    answers: usize,
+    /// When the web server last took a byte, or was first left one to take.
+    took_at: Instant,
+    /// Exchanges that wait for `pending` to be empty, in the order of their turns.
+    until_clear: Vec<Waker>,
+    /// Why nothing more can be said to the web server.
+    over: Option<Kind>,
+    /// Exchanges whose responses broke off in the middle while others ran; see [`WebServer::break_off`].
+    cut_short: Vec<u16>,
     storage: BodyStorage,
+    pool: Arc<SharedPool>,
+}
+
+/// What is kept of a request between its first and its last record.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Its body, until its exchange begins.
+    spool: Option<Spool>,
+    /// A part of its response has been sent.
+    responding: bool,
+    /// What its exchange must hear of, and whom to wake for it.
+    told: Option<Told>,
+    listener: Option<Waker>,
+}
+
+/// What an exchange is told of its web server.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It takes the request back.
+    Aborted,
+    /// The rest of the request cannot be taken in.
+    Cut(Refused),
+    /// The connection is over.
+    Gone(Kind),
+}
+
+impl From<Told> for Kind {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Aborted => Self::Aborted,
+            Told::Cut(why) => Self::Protocol(why.detail),
+            Told::Gone(kind) => kind,
+        }
+    }
 }
 
 /// Where the bodies of requests are kept.
@@ -49,26 +127,13 @@ pub(super) struct BodyStorage {
 /// What the web server's bytes came to.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Request(Request),
+    Request(Request, Spool),
     /// To be answered in the application's stead.
     Refused {
         id: u16,
         keep_conn: bool,
         why: Refused,
     },
-    /// The web server takes the running request back.
-    Aborted,
-    /// Its last request has been answered: the answers are to be sent, and the connection closed.
-    Over,
-}
-
-/// For further answers.
-enum Room {
-    Some,
-    /// Not before these are sent.
-    None,
-    /// There will be none: the last request has been answered.
-    Over,
 }
 
 /// The connection is over.
@@ -82,8 +147,6 @@ pub(super) enum Over {
     Violation(#[from] Violation),
     #[error("web server did not send the rest of its request in time (timeouts.read)")]
     Silent,
-    #[error("web server sends management records and reads no answers")]
-    Answers,
 }
 
 impl From<Over> for Kind {
@@ -92,34 +155,27 @@ impl From<Over> for Kind {
             Over::Closed => Self::Closed,
             Over::Broken(error) => Self::Broken(error.to_string()),
             Over::Silent => Self::Timeout("read"),
-            Over::Violation(_) | Over::Answers => Self::Protocol(over.to_string()),
+            Over::Violation(_) => Self::Protocol(over.to_string()),
         }
     }
 }
 
 impl WebServer {
-    pub(super) fn new(socket: Socket, intake: Intake, storage: BodyStorage) -> Self {
-        let (carry, pending, answers) = (vec![], vec![], vec![]);
-        Self { socket, intake, carry, unread: false, received: 0, pending, responding: None, answers, storage }
-    }
-
     // ---------------------------------------------------------------- in
 
-    /// Reads until something is whole: at once where it is there already. Body bytes go to `spool`.
-    pub(super) fn poll_hear(&mut self, context: &mut Context<'_>, spool: &mut Spool) -> Poll<Result<Heard, Over>> {
+    /// Reads until something is whole: at once where it is there already.
+    pub(super) fn poll_hear(&mut self, context: &mut Context<'_>) -> Poll<Result<Heard, Over>> {
         loop {
-            // Between two requests answers need not wait. A web server that does not read them is not read from either.
-            if !self.intake.is_running() {
-                self.send_answers()?;
-                while !self.is_clear() {
-                    ready!(self.poll_flush(context))?;
-                }
+            if self.is_deaf() {
+                return Poll::Pending;
             }
             let heard = if std::mem::take(&mut self.unread) {
                 let bytes = std::mem::take(&mut self.carry);
-                self.digest(&bytes, spool)?
+                self.digest(&bytes)?
+            } else if self.intake.is_over() {
+                return Poll::Pending;
             } else {
-                ready!(scratch::with(|buffer| self.poll_read(context, buffer, spool)))?
+                ready!(scratch::with(|buffer| self.poll_read(context, buffer)))?
             };
             if let Some(heard) = heard {
                 return Poll::Ready(Ok(heard));
@@ -127,12 +183,7 @@ impl WebServer {
         }
     }
 
-    fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-        spool: &mut Spool,
-    ) -> Poll<Result<Option<Heard>, Over>> {
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<Heard>, Over>> {
         let carried = self.carry.len();
         let space = &mut buffer[carried..];
         let at_once = if self.socket.is_watched() { None } else { Some(self.socket.try_recv(space)) };
@@ -147,42 +198,21 @@ impl WebServer {
         self.received += read as u64;
         buffer[..carried].copy_from_slice(&self.carry);
         self.carry.clear();
-        Poll::Ready(self.digest(&buffer[..carried + read], spool))
+        Poll::Ready(self.digest(&buffer[..carried + read]))
     }
 
     /// Shows `bytes` to the intake up to the next thing that somebody else must hear of; keeps what is left.
-    fn digest(&mut self, bytes: &[u8], spool: &mut Spool) -> Result<Option<Heard>, Over> {
+    fn digest(&mut self, bytes: &[u8]) -> Result<Option<Heard>, Over> {
         let mut at = 0;
         // Whether it ended for want of bytes is what tells if the rest is to be looked at again as it is.
         let (heard, starved) = loop {
             let taken = self.intake.take(&bytes[at..])?;
-            let event = match taken.event {
-                Some(Event::Body(range)) => {
-                    let body = &bytes[at + range.start..at + range.end];
-                    match spool.push(body, self.storage.memory, &self.storage.directory) {
-                        Ok(()) => None,
-                        Err(error) => Some(self.intake.refuse_open(self.cannot_store(&error))),
-                    }
-                }
-                Some(event) => Some(event),
-                None => {
-                    at += taken.consumed;
-                    break (None, true);
-                }
-            };
+            let shown = &bytes[at..];
             at += taken.consumed;
-            match event {
-                Some(Event::Answer(answer)) => match self.keep_answer(&answer, spool)? {
-                    Room::Some => {}
-                    Room::None => break (None, false),
-                    Room::Over => break (Some(Heard::Over), false),
-                },
-                Some(Event::Request(request)) => break (Some(Heard::Request(request)), false),
-                Some(Event::Refused { id, keep_conn, why }) => {
-                    break (Some(Heard::Refused { id, keep_conn, why }), false);
-                }
-                Some(Event::Aborted) => break (Some(Heard::Aborted), false),
-                Some(Event::Body(_)) | None => {}
+            let Some(event) = taken.event else { break (None, true) };
+            let heard = self.handle(event, shown)?;
+            if heard.is_some() || self.is_deaf() {
+                break (heard, false);
             }
         };
         self.unread = !starved && at < bytes.len();
@@ -190,19 +220,48 @@ impl WebServer {
         Ok(heard)
     }
 
-    /// Keeps an answer until it may be sent, and tells whether there is room for more.
-    fn keep_answer(&mut self, answer: &[u8], spool: &mut Spool) -> Result<Room, Over> {
-        self.answers.extend_from_slice(answer);
-        if self.intake.open_id().is_none() {
-            // The request that it ends may have been taken back in the middle of its body.
-            spool.clear();
+    /// `shown`: the bytes that ranges of events mean.
+    fn handle(&mut self, event: Event, shown: &[u8]) -> io::Result<Option<Heard>> {
+        match event {
+            Event::Body { id, range, .. } => {
+                if let Err(error) = self.keep_body(id, &shown[range]) {
+                    let why = self.cannot_store(&error);
+                    let event = self.intake.refuse_open(id, why);
+                    return self.handle(event, &[]);
+                }
+            }
+            Event::End { .. } => {}
+            Event::Answer(answer) => {
+                self.send(&answer)?;
+                self.answers = if self.is_clear() { 0 } else { self.answers + answer.len() };
+            }
+            Event::Request(request) => {
+                self.requests += 1;
+                let spool = self.intake.store_mut(request.id).and_then(|held| held.spool.take());
+                let spool = spool.unwrap_or_else(|| Spool::new(self.pool.next_id()));
+                return Ok(Some(Heard::Request(request, spool)));
+            }
+            Event::Refused { id, keep_conn, why } => {
+                self.requests += 1;
+                return Ok(Some(Heard::Refused { id, keep_conn, why }));
+            }
+            Event::Cut { id, why } => self.tell(id, Told::Cut(why)),
+            Event::Aborted { id } => match self.cut_short.iter().position(|cut| *cut == id) {
+                // Its exchange is over; the web server has given up waiting for the rest.
+                Some(place) => {
+                    self.cut_short.remove(place);
+                    self.end(id)?;
+                }
+                None => self.tell(id, Told::Aborted),
+            },
         }
-        match self.answers.len() > MAX_ANSWERS {
-            _ if self.intake.is_over() => Ok(Room::Over),
-            false => Ok(Room::Some),
-            true if self.intake.is_running() => Err(Over::Answers),
-            true => Ok(Room::None),
-        }
+        Ok(None)
+    }
+
+    fn keep_body(&mut self, id: u16, body: &[u8]) -> io::Result<()> {
+        let Some(held) = self.intake.store_mut(id) else { return Ok(()) };
+        let spool = held.spool.get_or_insert_with(|| Spool::new(self.pool.next_id()));
+        spool.push(body, self.storage.memory, &self.storage.directory)
     }
 
     fn cannot_store(&self, error: &io::Error) -> Refused {
@@ -213,14 +272,23 @@ impl WebServer {
         Refused { refusal: Refusal::Storage, detail }
     }
 
-    /// The id of the request being taken in.
-    pub(super) fn open_id(&self) -> Option<u16> {
-        self.intake.open_id()
+    /// Gives up the first request that is being taken in, if there is one.
+    pub(super) fn give_up_open(&mut self, why: Refused) -> Option<Heard> {
+        let id = self.intake.open_id()?;
+        match self.intake.refuse_open(id, why) {
+            Event::Refused { id, keep_conn, why } => Some(Heard::Refused { id, keep_conn, why }),
+            _ => None,
+        }
     }
 
     /// True while the web server owes us the rest of a request or of a record, or has not taken its answers.
     pub(super) fn owes_bytes(&self) -> bool {
-        self.intake.unfinished() || !self.carry.is_empty() || !self.is_clear()
+        self.intake.unfinished() || !self.carry.is_empty() || (!self.is_clear() && !self.intake.is_running())
+    }
+
+    /// It sends management records and does not read the answers: it is not read from either.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.answers > MAX_ANSWERS
     }
 
     /// Bytes read so far.
@@ -228,50 +296,122 @@ impl WebServer {
         self.received
     }
 
-    /// The running request has been answered to its end.
-    pub(super) fn ended(&mut self) {
-        self.intake.ended();
+    /// Requests heard so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    // ---------------------------------------------------------------- exchanges
+
+    fn tell(&mut self, id: u16, told: Told) {
+        if let Some(held) = self.intake.store_mut(id) {
+            held.told = Some(told);
+            held.listener.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// What the exchange of this request must hear of its web server.
+    pub(super) fn poll_told(&mut self, context: &mut Context<'_>, id: u16) -> Poll<Told> {
+        if let Some(kind) = &self.over {
+            return Poll::Ready(Told::Gone(kind.clone()));
+        }
+        let Some(held) = self.intake.store_mut(id) else { return Poll::Pending };
+        if let Some(told) = held.told.take() {
+            return Poll::Ready(told);
+        }
+        if !held.listener.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            held.listener = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Nothing more can be said to the web server; every exchange is told.
+    pub(super) fn gone(&mut self, why: impl Into<Kind>) {
+        self.over.get_or_insert(why.into());
+        self.intake.stores_mut().filter_map(|held| held.listener.take()).for_each(Waker::wake);
+        self.until_clear.drain(..).for_each(Waker::wake);
+    }
+
+    /// The exchange has ended.
+    pub(super) fn ended(&mut self, id: u16) {
+        self.intake.ended(id);
+    }
+
+    /// No exchange will come behind this one, and none runs beside it.
+    pub(super) fn is_last(&self, id: u16) -> bool {
+        self.intake.is_last() && self.intake.is_only(id)
+    }
+
+    /// Nothing is left to be done on the connection, but perhaps to send the rest.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_some() || self.intake.is_over()
     }
 
     // ---------------------------------------------------------------- out
 
-    /// Sends as much as goes at once and keeps the rest. Ask [`WebServer::is_clear`] before sending more.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends as much as goes at once and keeps the rest. Ask [`WebServer::poll_clear`] before sending more.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         let at_once = if self.pending.is_empty() { self.socket.try_send(bytes) } else { Ok(0) };
         let sent = match at_once {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             sent => sent?,
         };
-        self.pending.extend_from_slice(&bytes[sent..]);
+        if sent < bytes.len() {
+            if self.pending.is_empty() {
+                self.took_at = clock::now();
+            }
+            self.pending.extend_from_slice(&bytes[sent..]);
+        }
         Ok(())
     }
 
-    /// Sends whole records of the response to the request `id`; [`WebServer::responded`] must follow its end.
+    /// Sends whole records of the response to the request `id`.
     pub(super) fn respond(&mut self, id: u16, bytes: &[u8]) -> io::Result<()> {
-        self.responding = Some(id);
+        if let Some(held) = self.intake.store_mut(id) {
+            held.responding = true;
+        }
         self.send(bytes)
     }
 
-    /// The response has been sent to its end.
-    pub(super) fn responded(&mut self) {
-        self.responding = None;
+    /// Sends a whole response of our own.
+    pub(super) fn answer(&mut self, response: &[u8]) -> io::Result<()> {
+        self.send(response)
     }
 
-    /// The response goes no further, if one has begun: has the web server see that it is cut short, and why. Only the
-    /// end of the connection may follow.
-    pub(super) fn break_off(&mut self, detail: &str) {
-        if let Some(id) = self.responding.take() {
-            let mut out = vec![];
-            put_break(&mut out, id, detail);
-            // One that is gone need not be told.
-            _ = self.send(&out);
+    /// Ends a request with nothing but END_REQUEST.
+    pub(super) fn end(&mut self, id: u16) -> io::Result<()> {
+        let mut out = vec![];
+        put_end(&mut out, id, ProtocolStatus::RequestComplete);
+        self.intake.ended(id);
+        self.send(&out)
+    }
+
+    /// The response goes no further, if one has begun: has the web server see that it is cut short, and why.
+    ///
+    /// Only the end of the connection can say so, behind a record that cannot be one: END_REQUEST would make the web
+    /// server take what it has for the whole. Others that run on the connection must not die of that: as long as there
+    /// are any, the exchange just does not end, as if its application hung.
+    pub(super) fn break_off(&mut self, id: u16, detail: &str) {
+        let responding = self.intake.store_mut(id).is_some_and(|held| held.responding);
+        if !responding || self.over.is_some() {
+            self.intake.ended(id);
+            return;
         }
+        let mut out = vec![];
+        put_note(&mut out, id, detail);
+        // One that is gone need not be told.
+        _ = self.send(&out);
+        self.cut_short.push(id);
     }
 
-    /// Sends the answers to management records; only between two responses.
-    pub(super) fn send_answers(&mut self) -> io::Result<()> {
-        let answers = std::mem::take(&mut self.answers);
-        if answers.is_empty() { Ok(()) } else { self.send(&answers) }
+    /// No exchange runs any more: if one was cut short, the connection ends with a break.
+    pub(super) fn break_if_cut_short(&mut self) {
+        if !self.cut_short.is_empty() && self.over.is_none() && self.intake.open_id().is_none() {
+            let mut out = vec![];
+            put_break(&mut out);
+            _ = self.send(&out);
+            self.gone(Kind::Broken("a response was cut short".into()));
+        }
     }
 
     /// True if the web server has taken everything so far.
@@ -279,17 +419,41 @@ impl WebServer {
         self.pending.is_empty()
     }
 
-    /// Sends what is pending; how many bytes went.
-    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.pending.is_empty() {
-            return Poll::Ready(Ok(0));
+    /// Ready once the web server has taken everything so far, or never will. Those that wait get their turns in order.
+    pub(super) fn poll_clear(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_clear() || self.over.is_some() {
+            return Poll::Ready(());
         }
-        let sent = ready!(self.socket.poll_write(context, |socket| socket.try_send(&self.pending)))?;
-        self.pending.drain(..sent);
-        if self.pending.is_empty() {
-            self.pending = vec![]; // a web server that waits holds no memory
+        if !self.until_clear.iter().any(|waker| waker.will_wake(context.waker())) {
+            self.until_clear.push(context.waker().clone());
         }
-        Poll::Ready(Ok(sent))
+        Poll::Pending
+    }
+
+    /// When the web server last took a byte, or was first left one to take.
+    pub(super) fn took_at(&self) -> Instant {
+        self.took_at
+    }
+
+    /// Sends what is pending. To be called by the connection's reader alone. Ready when nothing is left.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let sent = match ready!(self.socket.poll_write(context, |socket| socket.try_send(&self.pending))) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    self.pending.clear();
+                    return Poll::Ready(Err(error));
+                }
+            };
+            self.pending.drain(..sent);
+            self.took_at = clock::now();
+            if self.pending.is_empty() {
+                self.pending = vec![]; // a web server that waits holds no memory
+                self.answers = 0;
+                self.until_clear.drain(..).for_each(Waker::wake);
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     // ---------------------------------------------------------------- the connection itself
@@ -299,7 +463,7 @@ impl WebServer {
         self.socket = Socket::Void;
     }
 
-    /// Wakes the task when the web server hangs up; until then that is only seen by writing.
+    /// Wakes the task when the web server says something or hangs up; until then that is only seen by writing.
     pub(super) fn watch(&mut self) -> io::Result<()> {
         self.socket.watch()
     }
@@ -310,13 +474,27 @@ impl WebServer {
 
     /// A look at the socket: has the web server hung up?
     pub(super) fn is_gone(&self) -> bool {
-        self.socket.peer_is_gone()
+        self.over.is_some() || self.socket.peer_is_gone()
+    }
+
+    /// Reads and drops whatever comes. Ready when the connection has ended.
+    pub(super) fn poll_deaf(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match ready!(scratch::with(|buffer| self.socket.poll_recv(context, buffer))) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
     }
 }
 
 impl Drop for WebServer {
     /// At the end of the process, for instance.
     fn drop(&mut self) {
-        self.break_off("fcgimux gave the request up");
+        if self.over.is_none() && self.intake.stores_mut().any(|held| held.responding) {
+            let mut out = vec![];
+            put_break(&mut out);
+            _ = self.send(&out);
+        }
     }
 }

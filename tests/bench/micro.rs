@@ -4,7 +4,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use fcgimux::{
     config::Config,
     mux::{
-        intake::{Event, Intake},
+        intake::{Event, Intake, Limits},
         policy::Policy,
         pool::{Arrival, Directive, Pool},
         proof::{Clean, Proof},
@@ -118,7 +118,7 @@ fn exchange_core(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("core");
     group.bench_function("take in and inspect a request", |bench| {
         bench.iter(|| {
-            let mut intake = Intake::new(policy.clone(), 100);
+            let mut intake: Intake<()> = Intake::new(policy.clone(), Limits { connections: 100, requests: 128 });
             let taken = intake.take(black_box(&request)).expect("a sound request");
             assert!(matches!(taken.event, Some(Event::Request(_))));
             taken.consumed

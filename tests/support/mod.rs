@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests against real peers need the real clock")]
 
 mod aftermath;
+pub mod apps;
 mod attempts;
 mod bounded;
 pub mod fcgi;

@@ -333,6 +333,7 @@ impl<W, C> Pool<W, C> {
             name: endpoint.name.clone(),
             connections: endpoint.counts_with_ghosts(now),
             limit: self.connections.per_endpoint as usize,
+            in_flight: endpoint.count(ConnectionState::Leased),
             up: endpoint.health() != Health::Down,
             ejections: endpoint.ejections(),
         });

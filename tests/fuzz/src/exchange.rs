@@ -3,7 +3,7 @@ use fcgimux::{
     config::Config,
     mux::{
         Request,
-        intake::{Event, Intake},
+        intake::{Event, Intake, Limits},
         label::Refusal,
         policy::Policy,
         proof::Proof,
@@ -64,12 +64,12 @@ struct Way {
 }
 
 fn hear<'a>(chunks: impl Iterator<Item = &'a [u8]>, way: Way) -> Vec<String> {
-    let mut intake = Intake::new(POLICY.clone(), 7);
+    let mut intake: Intake<Vec<u8>> = Intake::new(POLICY.clone(), Limits { connections: 7, requests: 3 });
     let refused = || Refused { refusal: Refusal::Storage, detail: String::new() };
     if way.refuse_all {
         intake.refuse_all(refused());
     }
-    let (mut carry, mut seen, mut body) = (vec![], vec![], vec![]);
+    let (mut carry, mut seen) = (vec![], vec![]);
     for chunk in chunks {
         carry.extend_from_slice(chunk);
         let mut at = 0;
@@ -86,28 +86,21 @@ fn hear<'a>(chunks: impl Iterator<Item = &'a [u8]>, way: Way) -> Vec<String> {
             assert!(at <= carry.len());
             match taken.event {
                 None => break,
-                Some(Event::Body(_)) if way.refuse_bodies => {
-                    let Event::Refused { id, .. } = intake.refuse_open(refused()) else { panic!("not refused") };
+                Some(Event::Body { id, .. }) if way.refuse_bodies => {
+                    let Event::Refused { id, .. } = intake.refuse_open(id, refused()) else { panic!("not refused") };
                     seen.push(format!("refused {id}"));
                 }
-                Some(Event::Body(range)) => body.extend_from_slice(&shown[range]),
+                Some(Event::Body { id, range, .. }) => {
+                    intake.store_mut(id).expect("a body belongs to a request").extend_from_slice(&shown[range]);
+                }
                 Some(Event::Request(request)) => {
+                    let body = intake.store_mut(request.id).map(std::mem::take).expect("a request that has begun");
                     seen.push(check_request(&request, &body));
-                    body.clear();
                     if way.answered {
-                        intake.ended();
+                        intake.ended(request.id);
                     }
                 }
-                Some(event) => {
-                    if !matches!(event, Event::Answer(_)) {
-                        body.clear();
-                    }
-                    // An aborted request is told by its answer; its body is not needed any more.
-                    if !intake.unfinished() {
-                        body.clear();
-                    }
-                    seen.push(format!("{event:?}"));
-                }
+                Some(event) => seen.push(format!("{event:?}")),
             }
         }
         carry.drain(..at);

@@ -1,7 +1,7 @@
 use fcgimux::{
     config::Config,
     mux::{
-        intake::{Event, Intake},
+        intake::{Event, Intake, Limits},
         policy::Policy,
         request::{Framing, Front},
     },
@@ -46,7 +46,7 @@ fn request(params: &[u8], malformed: bool) {
     put_record(&mut bytes, Kind::Params, 1, &[]);
     let ends_at = bytes.len();
     put_record(&mut bytes, Kind::Stdin, 1, &[]);
-    let mut intake = Intake::new(POLICY.clone(), 1);
+    let mut intake: Intake<()> = Intake::new(POLICY.clone(), Limits { connections: 1, requests: 1 });
     let taken = intake.take(&bytes).expect("sound records");
     let request = match taken.event {
         Some(Event::Request(request)) => request,

@@ -1,9 +1,12 @@
 //! What came back for one request.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
-    connection::End,
+    connection::{Connection, End},
     record::{END_REQUEST, GET_VALUES_RESULT, Record, STDERR, STDOUT},
 };
 
@@ -70,5 +73,48 @@ impl Reply {
         if record.kind != GET_VALUES_RESULT && !self.ids.contains(&record.id) {
             self.ids.push(record.id);
         }
+    }
+}
+
+/// Replies of several requests on one connection, by id.
+#[derive(Clone, Debug, Default)]
+pub struct Replies(BTreeMap<u16, Reply>);
+
+impl Replies {
+    /// Reads until these have ended, or the connection has: then that is noted in those that have not.
+    #[track_caller]
+    pub fn read(connection: &mut Connection, ids: &[u16], limit: Duration) -> Self {
+        let mut replies: BTreeMap<u16, Reply> = ids.iter().map(|id| (*id, Reply::default())).collect();
+        let start = Instant::now();
+        while replies.values().any(|reply| !reply.ended) {
+            let record = match connection.read_record(limit.saturating_sub(start.elapsed())) {
+                Ok(record) => record,
+                Err(end) => {
+                    replies.values_mut().filter(|reply| !reply.ended).for_each(|reply| reply.broken = Some(end));
+                    break;
+                }
+            };
+            let reply = replies.get_mut(&record.id).unwrap_or_else(|| panic!("nobody's: {record:?}"));
+            assert!(!reply.ended, "behind END_REQUEST: {record:?}");
+            reply.take(&record);
+            reply.took = start.elapsed();
+        }
+        Self(replies)
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = u16> {
+        self.0.keys().copied()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Reply)> {
+        self.0.iter().map(|(id, reply)| (*id, reply))
+    }
+}
+
+impl std::ops::Index<u16> for Replies {
+    type Output = Reply;
+
+    fn index(&self, id: u16) -> &Reply {
+        &self.0[&id]
     }
 }

@@ -1,0 +1,363 @@
+//! One request from its arrival to its end: a connection for it, an attempt, another one if need be, an answer.
+
+use super::{
+    clock,
+    exchange::{Exchange, READS, Scene, WATCH_AFTER},
+    outgoing::Outgoing,
+    pool::{Leased, Waiting, Wanted},
+    scratch,
+    serve::Site,
+    settle,
+    spool::Spool,
+    upstream::Upstream,
+    webserver::{Downstream, Told},
+};
+use crate::mux::{
+    Request,
+    failure::{Failure, Kind, Origin},
+    label::{Closed, Outcome, Refusal, RetryReason},
+    refuse::{Refused, put_response},
+    reply::Finished,
+    request::Front,
+};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// How often it is seen whether an abandoned body has arrived.
+const LOOK: Duration = Duration::from_millis(20);
+/// Times that an exchange may be sent again for not having been executed: each takes another connection that broke.
+const UNPROVEN_RETRIES: u32 = 3;
+
+/// How one exchange ended for its web server.
+pub(super) enum Ended {
+    /// Answered to its end, or there is nobody to answer; its id may be used again.
+    Answered(u16),
+    /// Its response goes no further, for this reason.
+    Broken(u16, String),
+}
+
+/// One request and what has become of it so far.
+pub(super) struct Job {
+    request: Request,
+    arrived: Instant,
+    outgoing: Outgoing,
+}
+
+impl Job {
+    pub(super) fn new(request: Request, spool: Spool) -> Self {
+        Self { request, arrived: clock::now(), outgoing: Outgoing::new(spool) }
+    }
+
+    fn id(&self) -> u16 {
+        self.request.id
+    }
+
+    fn lasted(&self) -> Duration {
+        clock::now() - self.arrived
+    }
+}
+
+impl Site {
+    /// Has one request answered by the application, on one connection after another if need be.
+    pub(super) async fn run(&self, web: &Downstream, mut job: Job) -> Ended {
+        let (mut attempts, mut unproven) = (0, 0);
+        let mut again = false;
+        loop {
+            let leased = match self.lease(web, job.id(), again).await {
+                Ok(leased) => leased,
+                Err(no_lease) => return self.unleased(web, &job, no_lease),
+            };
+            if !again {
+                self.pool.metrics.queue_wait(job.lasted());
+            }
+            let failure = match self.attempt(web, &mut job, leased).await {
+                Attempt::Ended(ended) => return ended,
+                Attempt::Unfenced => {
+                    // Not counted: only so many connections can have been handed on without their fence.
+                    self.pool.metrics.retried(RetryReason::Unproven);
+                    again = true;
+                    continue;
+                }
+                Attempt::Failed(failure) => failure,
+            };
+            let reason = failure.retry(job.request.idempotent()).filter(|reason| match reason {
+                RetryReason::Unproven => unproven < UNPROVEN_RETRIES,
+                RetryReason::Idempotent => attempts < self.pool.config.retry.attempts,
+            });
+            let Some(reason) = reason.filter(|reason| self.pool.may_retry(*reason)) else {
+                return self.fail(web, &job, &failure);
+            };
+            attempts += u32::from(reason == RetryReason::Idempotent);
+            unproven += u32::from(reason == RetryReason::Unproven);
+            self.pool.metrics.retried(reason);
+            again = true;
+        }
+    }
+
+    /// Waits for a connection; the web server may hang up meanwhile, and is then never sent.
+    async fn lease(&self, web: &Downstream, id: u16, again: bool) -> Result<Leased, NoLease> {
+        let mut waiting = match self.pool.arrive(again) {
+            Ok(Wanted::Leased(leased)) => return Ok(leased),
+            Ok(Wanted::Waiting(waiting)) => waiting,
+            Err(refusal) => return Err(NoLease::Refused(refusal)),
+        };
+        let leased = self.wait(web, id, &mut waiting).await?;
+        // The web server may have gone in the moment in which its turn came, or before it was watched.
+        if web.lock().is_gone() {
+            leased.untouched();
+            return Err(NoLease::Told(Told::Gone(Kind::Closed)));
+        }
+        Ok(leased)
+    }
+
+    async fn wait(&self, web: &Downstream, id: u16, waiting: &mut Waiting) -> Result<Leased, NoLease> {
+        let mut alarm = self.pool.alarm();
+        let watch_at = clock::now() + WATCH_AFTER;
+        poll_fn(|context| {
+            if let Poll::Ready(granted) = waiting.poll(context) {
+                return Poll::Ready(granted.map_err(NoLease::Refused));
+            }
+            let mut web = web.lock();
+            if let Poll::Ready(told) = web.poll_told(context, id) {
+                return Poll::Ready(Err(NoLease::Told(told)));
+            }
+            if !web.is_watched() && alarm.poll(context, Some(watch_at)).is_ready() {
+                if let Err(error) = web.watch() {
+                    return Poll::Ready(Err(NoLease::Told(Told::Gone(Kind::Broken(error.to_string())))));
+                }
+                // The connection's reader listens from now on.
+                context.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn unleased(&self, web: &Downstream, job: &Job, why: NoLease) -> Ended {
+        match why {
+            NoLease::Refused(refusal) => {
+                let why = Refused { refusal, detail: self.describe(refusal, job) };
+                self.refuse(web, job.id(), &why, &job.request.script());
+            }
+            NoLease::Told(Told::Cut(why)) => self.refuse(web, job.id(), &why, &job.request.script()),
+            NoLease::Told(told) => {
+                self.pool.metrics.exchange(Outcome::Gone, job.lasted());
+                self.answer_abort(web, job.id(), matches!(told, Told::Aborted));
+            }
+        }
+        Ended::Answered(job.id())
+    }
+
+    /// Sends the request on one connection and relays the response.
+    async fn attempt(&self, web: &Downstream, job: &mut Job, mut leased: Leased) -> Attempt {
+        let Job { request, arrived, outgoing } = job;
+        let facts = leased.facts;
+        let keep_conn = facts.kept && request.reusable;
+        let stale = facts.idle_for > self.pool.config.connections.reprove_after;
+        let front = match leased.upstream().owed.take() {
+            Some(finished) => Front::Fence(finished),
+            None if facts.kept && (stale || !request.idempotent()) => Front::GetValues,
+            None => Front::Nothing,
+        };
+        outgoing.start(request, keep_conn, &front);
+        leased.upstream().await_room(outgoing.len());
+        let scene = Scene { listener: &self.listener, pool: &self.pool };
+        let exchange = Exchange::new(web, &mut leased, outgoing, &scene, request.id, &front);
+        let failure = match exchange.run().await {
+            Ok((reply, behind)) => {
+                self.log_access(request, Outcome::Ok, *arrived);
+                self.pool.metrics.exchange(Outcome::Ok, clock::now() - *arrived);
+                // An answer that came before the whole request had gone out: what is not read of it must not be read as
+                // records.
+                let keep_conn = keep_conn && outgoing.is_done();
+                conclude(web, request.id, GiveBack { leased, keep_conn, finished: reply.finish(), behind });
+                return Attempt::Ended(Ended::Answered(request.id));
+            }
+            Err(failure) => failure,
+        };
+        // The connection ended with the exchange before (pm.max_requests, a reload), as the fence would have told.
+        if matches!(front, Front::Fence(_)) && failure.retry(false).is_some() {
+            tracing::debug!(pool = self.pool.config.name, "connection is not used again: {failure}");
+            self.pool.fence_unanswered(facts.endpoint);
+            leased.discard(Closed::Application, false, drop);
+            return Attempt::Unfenced;
+        }
+        self.note_broken(request, &leased, &failure);
+        let (closed, busy) = (failure.closed(), failure.leaves_worker_busy());
+        if failure.origin == Origin::WebServer || matches!(failure.kind, Kind::Timeout(_)) {
+            let outgoing = std::mem::replace(outgoing, Outgoing::new(Spool::default()));
+            tokio::spawn(abandon(leased, outgoing, request.body > 0, closed));
+        } else {
+            leased.discard(closed, busy, drop);
+        }
+        if failure.origin == Origin::WebServer {
+            self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
+            return Attempt::Ended(self.web_server_failed(web, request.id, &failure));
+        }
+        Attempt::Failed(failure)
+    }
+
+    // ---------------------------------------------------------------- answers of our own
+
+    /// The application will not answer any more: says so, if that is still possible.
+    fn fail(&self, web: &Downstream, job: &Job, failure: &Failure) -> Ended {
+        self.pool.metrics.exchange(failure.outcome(), job.lasted());
+        self.log_access(&job.request, failure.outcome(), job.arrived);
+        let Some(status) = failure.status() else { return Ended::Broken(job.id(), failure.to_string()) };
+        let mut out = vec![];
+        put_response(&mut out, job.id(), status, &failure.to_string());
+        // One that has gone meanwhile is seen to by whoever reads.
+        _ = web.lock().answer(&out);
+        Ended::Answered(job.id())
+    }
+
+    /// The web server took the request back, hung up or does not read.
+    fn web_server_failed(&self, web: &Downstream, id: u16, failure: &Failure) -> Ended {
+        if failure.kind != Kind::Aborted {
+            web.lock().gone(failure.kind.clone());
+        }
+        self.answer_abort(web, id, failure.kind == Kind::Aborted);
+        Ended::Answered(id)
+    }
+
+    /// An aborted request is over for the web server with END_REQUEST; one that hung up needs nothing.
+    fn answer_abort(&self, web: &Downstream, id: u16, aborted: bool) {
+        if aborted {
+            // One that has gone meanwhile is seen to by whoever reads.
+            _ = web.lock().end(id);
+        }
+    }
+
+    // ---------------------------------------------------------------- words
+
+    fn describe(&self, refusal: Refusal, job: &Job) -> String {
+        let pool = &self.pool.config;
+        match refusal {
+            Refusal::QueueFull => {
+                format!("pool {}: {} requests wait already (queue.depth)", pool.name, pool.queue.depth)
+            }
+            Refusal::QueueTimeout => {
+                let waited = job.lasted().as_secs_f64();
+                format!("pool {}: no worker became free within {waited:.1} s (queue.timeout)", pool.name)
+            }
+            _ => format!("pool {}: no endpoint is up", pool.name),
+        }
+    }
+
+    /// One line for an exchange that broke.
+    fn note_broken(&self, request: &Request, leased: &Leased, failure: &Failure) {
+        let facts = leased.facts;
+        tracing::warn!(
+            pool = self.pool.config.name,
+            endpoint = %self.pool.address(facts.endpoint),
+            connection_age = facts.age.as_secs_f64(),
+            connection_requests = facts.used,
+            phase = ?failure.phase,
+            script = %request.script(),
+            "exchange broke: {failure}"
+        );
+    }
+
+    fn log_access(&self, request: &Request, outcome: Outcome, arrived: Instant) {
+        if self.access_log {
+            tracing::info!(
+                target: "access",
+                pool = self.pool.config.name,
+                outcome = outcome.label(),
+                seconds = (clock::now() - arrived).as_secs_f64(),
+                body = request.body,
+                script = %request.script(),
+                "request"
+            );
+        }
+    }
+}
+
+/// The response is whole: the connection goes back by way of the fence. A worker does not wait for a slow web server, nor
+/// a web server for a worker.
+fn conclude(web: &Downstream, id: u16, back: GiveBack) {
+    let mut web = web.lock();
+    if web.is_clear() && web.is_last(id) {
+        web.close();
+    }
+    drop(web);
+    back.run();
+}
+
+/// Why there is no connection for an exchange.
+enum NoLease {
+    Refused(Refusal),
+    Told(Told),
+}
+
+enum Attempt {
+    Ended(Ended),
+    /// May be sent again, if the table of retries says so.
+    Failed(Failure),
+    /// Must be: the connection had ended before it, and it was not executed.
+    Unfenced,
+}
+
+/// A connection behind a whole response.
+struct GiveBack {
+    leased: Leased,
+    /// It was asked to stay open.
+    keep_conn: bool,
+    finished: Option<Finished>,
+    /// What came behind the response.
+    behind: Vec<u8>,
+}
+
+impl GiveBack {
+    fn run(self) {
+        let Self { leased, keep_conn, finished, behind } = self;
+        match finished.filter(Finished::clean) {
+            Some(finished) if keep_conn && behind.is_empty() && leased.may_defer() => leased.defer(finished),
+            Some(finished) if keep_conn => {
+                let (held, upstream) = leased.settle();
+                tokio::spawn(settle::fence(held, upstream, finished, behind));
+            }
+            Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
+            Some(_) => leased.discard(Closed::Body, false, drop),
+            None => leased.discard(Closed::Protocol, false, drop),
+        }
+    }
+}
+
+/// Ends an exchange that goes no further. A body must arrive whole or not at all, for it is executed with what has come
+/// of it (fact 10.6): once begun it is sent to its end, and the connection stays until all of it has arrived.
+async fn abandon(mut leased: Leased, mut outgoing: Outgoing, has_body: bool, closed: Closed) {
+    if has_body {
+        let upstream = leased.upstream();
+        while !(outgoing.is_done() && upstream.has_delivered()) {
+            // No event tells of an acknowledgement; hence the look at times.
+            let ended = timeout(LOOK, poll_fn(|context| poll_deliver(context, upstream, &mut outgoing))).await;
+            if ended.is_ok() {
+                break;
+            }
+        }
+    }
+    leased.discard(closed, true, drop);
+}
+
+/// Sends, and drops what comes back, lest the application wait for a reader. Ready when the connection has ended.
+fn poll_deliver(context: &mut Context<'_>, upstream: &mut Upstream, outgoing: &mut Outgoing) -> Poll<()> {
+    for _ in 0..READS {
+        let sent = match outgoing.is_done() {
+            true => Poll::Pending,
+            false => outgoing.poll_send(context, &mut upstream.socket),
+        };
+        let read = scratch::with(|buffer| upstream.socket.poll_recv(context, buffer));
+        match (sent, read) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Ok(0) | Err(_))) => return Poll::Ready(()),
+            (Poll::Pending, Poll::Pending) => return Poll::Pending,
+            _ => {}
+        }
+    }
+    context.waker().wake_by_ref();
+    Poll::Pending
+}
