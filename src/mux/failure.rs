@@ -5,6 +5,7 @@ use super::{
     label::{Closed, Outcome, RetryReason},
     refuse::Status,
 };
+use crate::wire::ProtocolStatus;
 use std::fmt;
 
 /// Who is at fault.
@@ -29,11 +30,17 @@ pub enum Kind {
     Timeout(&'static str),
     /// The web server took the request back (ABORT_REQUEST).
     Aborted,
+    /// It did not take its bytes, and others waited behind them.
+    Stalled,
+    /// The application would not take the request, and has not executed it.
+    Rejected(ProtocolStatus),
 }
 
 /// How far the exchange had come. What follows from it is the table in [`Failure::retry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// No byte of it has been sent.
+    Unsent,
     /// Sent behind a GET_VALUES that has not been answered.
     Unproven,
     /// Sent, or being sent; the application may have begun.
@@ -58,15 +65,18 @@ impl Failure {
     /// | failure | phase | sent again |
     /// |---|---|---|
     /// | the web server's | any | never |
-    /// | a timeout | any | never: the script may be running |
+    /// | a timeout, a stall | any | never: the script may be running |
     /// | bytes have gone on | responding | never |
+    /// | any other, or rejected by the application | unsent | always: it was not executed |
+    /// | rejected (OVERLOADED, CANT_MPX_CONN) | sent | always: it was not executed |
     /// | connection ended, GET_VALUES in front unanswered | unproven | always: it was not executed |
     /// | protocol error, GET_VALUES in front unanswered | unproven | if idempotent |
     /// | connection lost, GET_VALUES in front unanswered | unproven | if idempotent: what has arrived is executed yet |
     /// | connection ended, lost or protocol error | sent | if idempotent |
     pub fn retry(&self, idempotent: bool) -> Option<RetryReason> {
         match (self.origin, &self.kind, self.phase) {
-            (Origin::WebServer, ..) | (_, Kind::Timeout(_), _) | (_, _, Phase::Responding) => None,
+            (Origin::WebServer, ..) | (_, Kind::Timeout(_) | Kind::Stalled, _) | (_, _, Phase::Responding) => None,
+            (_, _, Phase::Unsent) | (_, Kind::Rejected(_), _) => Some(RetryReason::Unproven),
             (_, Kind::Closed | Kind::Broken(_), Phase::Unproven) => Some(RetryReason::Unproven),
             (_, _, Phase::Unproven | Phase::Sent) => idempotent.then_some(RetryReason::Idempotent),
         }
@@ -77,7 +87,8 @@ impl Failure {
     pub fn status(&self) -> Option<Status> {
         match (self.origin, &self.kind, self.phase) {
             (Origin::WebServer, ..) | (_, _, Phase::Responding) => None,
-            (_, Kind::Timeout(_), _) => Some(Status::GatewayTimeout),
+            (_, Kind::Timeout(_) | Kind::Stalled, _) => Some(Status::GatewayTimeout),
+            (_, Kind::Rejected(_), _) => Some(Status::ServiceUnavailable),
             _ => Some(Status::BadGateway),
         }
     }
@@ -85,7 +96,7 @@ impl Failure {
     pub fn outcome(&self) -> Outcome {
         match (self.origin, &self.kind) {
             (Origin::WebServer, _) => Outcome::Gone,
-            (_, Kind::Timeout(_)) => Outcome::Timeout,
+            (_, Kind::Timeout(_) | Kind::Stalled) => Outcome::Timeout,
             _ => Outcome::Broken,
         }
     }
@@ -94,9 +105,11 @@ impl Failure {
     pub fn closed(&self) -> Closed {
         match (self.origin, &self.kind) {
             (Origin::WebServer, _) => Closed::Gone,
-            (_, Kind::Timeout(_)) => Closed::Timeout,
+            (_, Kind::Timeout(_) | Kind::Stalled) => Closed::Timeout,
             (_, Kind::Protocol(_)) => Closed::Protocol,
-            (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted) => Closed::Broken,
+            (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted | Kind::Rejected(_)) => {
+                Closed::Broken
+            },
         }
     }
 
@@ -118,12 +131,17 @@ impl fmt::Display for Failure {
             Kind::Lost(error) => write!(f, "connection of the {who} was lost: {error}")?,
             Kind::Protocol(error) => write!(f, "{who} broke the protocol: {error}")?,
             Kind::Aborted => write!(f, "{who} aborted the request")?,
+            Kind::Stalled => write!(f, "{who} held up other exchanges for too long (connections.stall_timeout)")?,
+            Kind::Rejected(ProtocolStatus::CantMpxConn) => write!(f, "{who} takes one request at a time")?,
+            Kind::Rejected(_) => write!(f, "{who} is overloaded")?,
             Kind::Timeout(which) => write!(f, "{who} was too slow (timeouts.{which})")?,
         }
         if !self.position.is_empty() {
             write!(f, " {}", self.position)?;
         }
         match self.phase {
+            _ if matches!(self.kind, Kind::Rejected(_)) => f.write_str("; the request was not executed"),
+            Phase::Unsent => f.write_str("; the request was not executed"),
             Phase::Unproven if matches!(self.kind, Kind::Closed | Kind::Broken(_)) => {
                 f.write_str("; the request was not executed")
             }
@@ -144,13 +162,20 @@ mod tests {
     /// Each row of the table above: failure, phase, sent again if idempotent, sent again otherwise.
     #[test]
     fn the_retry_table_holds() {
-        use Phase::{Responding, Sent, Unproven};
+        use Phase::{Responding, Sent, Unproven, Unsent};
         let (web, app) = (Origin::WebServer, Origin::Application);
         let (idempotent, unproven) = (Some(RetryReason::Idempotent), Some(RetryReason::Unproven));
         let reset = || Kind::Broken("reset".into());
         let lost = || Kind::Lost("timed out".into());
         let garbage = || Kind::Protocol("garbage".into());
+        let rejected = || Kind::Rejected(ProtocolStatus::Overloaded);
         for (origin, kind, phase, may_twice, only_once) in [
+            (app, Kind::Closed, Unsent, unproven, unproven),
+            (app, lost(), Unsent, unproven, unproven),
+            (app, rejected(), Sent, unproven, unproven),
+            (app, rejected(), Responding, None, None),
+            (app, Kind::Stalled, Sent, None, None),
+            (web, Kind::Stalled, Responding, None, None),
             (web, Kind::Closed, Unproven, None, None),
             (web, Kind::Closed, Sent, None, None),
             (web, Kind::Timeout("write"), Responding, None, None),

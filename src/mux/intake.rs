@@ -20,7 +20,7 @@ mod requests;
 use super::{
     label::Refusal,
     policy::Policy,
-    refuse::{Refused, put_end},
+    refuse::{Refused, put_end, put_rejection},
     request::Request,
 };
 use crate::{
@@ -177,6 +177,17 @@ impl<B: Default> Intake<B> {
         self.requests.get_mut(id).map(|open| &mut open.store)
     }
 
+    pub fn store(&self, id: u16) -> Option<&B> {
+        self.requests.get(id).map(|open| &open.store)
+    }
+
+    /// The exchange will take nothing more of its request, whose id stays taken.
+    pub fn drop_rest(&mut self, id: u16) {
+        if let Some(open) = self.requests.get_mut(id) {
+            open.stage = Stage::Whole;
+        }
+    }
+
     pub fn stores_mut(&mut self) -> impl Iterator<Item = &mut B> {
         self.requests.iter_mut().map(|open| &mut open.store)
     }
@@ -199,9 +210,9 @@ impl<B: Default> Intake<B> {
         self.refusing = Some(why);
     }
 
-    /// True while the web server owes us the rest of a request or of a record.
+    /// True while the web server owes us the rest of a request that has not been announced, or of a record.
     pub fn unfinished(&self) -> bool {
-        !self.scanner.at_boundary() || self.requests.iter().any(|open| !open.is_whole())
+        !self.scanner.at_boundary() || self.requests.iter().any(|open| !open.announced)
     }
 
     /// Takes from the start of `bytes` up to the next event.
@@ -292,12 +303,25 @@ impl<B: Default> Intake<B> {
         } else {
             None
         };
-        if let Some(status) = refused {
-            return Ok(Some(answer_end(id, status)));
+        match refused {
+            Some(ProtocolStatus::UnknownRole) => return Ok(Some(answer_end(id, ProtocolStatus::UnknownRole))),
+            Some(status) => return Ok(Some(self.refuse_begin(id, status))),
+            None => {}
         }
         self.last = !begin.keep_conn;
         self.requests.begin(id, begin);
         Ok(None)
+    }
+
+    /// Says so in words as well: HAProxy does not look at the status, and would wait for a response.
+    fn refuse_begin(&self, id: u16, status: ProtocolStatus) -> Event {
+        let mut out = vec![];
+        let detail = match self.last {
+            true => "a request behind one that closes the connection".to_owned(),
+            false => format!("more than {} requests at once (max_requests_in_flight)", self.limits.requests),
+        };
+        put_rejection(&mut out, id, status, &detail);
+        Event::Answer(out)
     }
 
     fn plays(&self, role: Role) -> bool {
@@ -420,7 +444,7 @@ impl<B: Default> Intake<B> {
         let findings = open.findings.as_ref().expect("its params have ended");
         let body = open.body;
         let missing = match findings.content_length {
-            None => (body > 0).then_some(body),
+            None => (body > 0 || findings.unknown_length).then_some(body),
             Some(said) if said == body => None,
             // It is not given the body (specification, section 6.3), and must not wait for one (fact 10.2).
             Some(_) if open.role == Role::Authorizer => Some(body),
@@ -458,7 +482,8 @@ impl<B: Default> Intake<B> {
             }
             // Its exchange may have ended in the middle of the record.
             Current::Body(id, stream) => {
-                self.requests.get(id).map(|_| Event::Body { id, stream, range: start..start + len })
+                let open = self.requests.get(id).filter(|open| open.stage != Stage::Whole);
+                open.map(|_| Event::Body { id, stream, range: start..start + len })
             }
         }
     }

@@ -2,11 +2,14 @@
 //!
 //! * [`intake`]: what a web server sends, up to a whole [`Request`].
 //! * [`reply`] and [`proof`]: what an application sends during an exchange and around it.
+//! * [`channel`]: a connection to an application that many exchanges share.
 //! * [`pool`]: who gets which connection; when to connect, reap, yield, refuse.
 //! * [`failure`] and [`refuse`]: what becomes of an exchange that breaks, and what the web server is told.
 
 pub mod budget;
+pub mod channel;
 pub mod failure;
+pub mod head;
 pub mod intake;
 pub mod label;
 pub mod policy;

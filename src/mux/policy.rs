@@ -24,6 +24,8 @@ pub(super) struct Findings {
     pub(super) content_length: Option<u64>,
     pub(super) method: Method,
     pub(super) multipart: bool,
+    /// CONTENT_LENGTH is there and says that it is not known.
+    pub(super) unknown_length: bool,
     /// Some pair must go, or one must be added.
     rewrite: bool,
 }
@@ -160,6 +162,8 @@ impl Findings {
                 let word = b"multipart";
                 self.multipart = value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
             }
+            // What Caddy says of a chunked upload. php-fpm would wait for more than there is (fact 10.2).
+            CONTENT_LENGTH if value == b"-1" && self.content_length.is_none() => self.unknown_length = true,
             // Behind one that says something an empty one would count, for PHP takes the last: it is no length then.
             CONTENT_LENGTH if !value.is_empty() || self.content_length.is_some() => {
                 let length = content_length(value)?;

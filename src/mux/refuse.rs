@@ -2,7 +2,7 @@
 //! says what happened and to whom.
 
 use super::label::Refusal;
-use crate::wire::{EndRequest, HEADER_LEN, Kind, ProtocolStatus, put_record};
+use crate::wire::{EndRequest, HEADER_LEN, Kind, ProtocolStatus, put_record, put_stderr};
 
 /// Why a request is refused: the kind for metrics and status, the detail for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,17 @@ impl Refusal {
 /// Appends a whole response: STDERR for the web server's log, STDOUT with a Status line, END_REQUEST. What the log is
 /// told (`detail`) a visitor is not.
 pub fn put_response(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
+    put_page(out, id, status, detail);
+    put_end(out, id, ProtocolStatus::RequestComplete);
+}
+
+/// The same for a request that this connection cannot take: the protocol status says so, too.
+pub fn put_rejection(out: &mut Vec<u8>, id: u16, protocol_status: ProtocolStatus, detail: &str) {
+    put_page(out, id, Status::ServiceUnavailable, detail);
+    put_end(out, id, protocol_status);
+}
+
+fn put_page(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
     let line = status.line();
     put_note(out, id, detail);
     put_record(out, Kind::Stderr, id, &[]);
@@ -67,13 +78,12 @@ pub fn put_response(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
     );
     put_record(out, Kind::Stdout, id, page.as_bytes());
     put_record(out, Kind::Stdout, id, &[]);
-    put_end(out, id, ProtocolStatus::RequestComplete);
 }
 
 /// Appends words for the web server's log.
 pub fn put_note(out: &mut Vec<u8>, id: u16, detail: &str) {
     let detail: String = detail.chars().take(1000).collect();
-    put_record(out, Kind::Stderr, id, format!("fcgimux: {detail}").as_bytes());
+    put_stderr(out, id, format!("fcgimux: {detail}").as_bytes());
 }
 
 /// Appends what tells a web server that responses on this connection go no further: a record that cannot be one. The end

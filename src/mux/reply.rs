@@ -1,6 +1,6 @@
 //! What an application sends during one exchange: which bytes go on to the web server, and when it has ended cleanly.
 
-use super::request::Front;
+use super::{head::Head, request::Front};
 use crate::wire::{END_BODY_LEN, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Piece, ScanError, Scanner, set_id};
 
 /// What to do with the bytes shown: the first `forward` go on, the next `skip` are dropped.
@@ -19,11 +19,17 @@ pub enum ReplyError {
     Kind(Kind),
     #[error("END_REQUEST of {0} bytes in place of 8")]
     EndLength(u16),
+    /// A web server can make nothing of that; HAProxy 2.6 dies of it (docs/web-servers.md).
+    #[error("the response ended inside its header block")]
+    Head,
 }
 
 /// What is done with the record under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Current {
+    /// STDOUT; goes on.
+    Output,
+    /// STDERR; goes on as well.
     Forward,
     /// Forwarded; the exchange ends with it.
     End,
@@ -47,6 +53,7 @@ pub struct Reply {
     proof_due: bool,
     /// The one before is owed it: until then it may still write (fact 11.2).
     strays_allowed: bool,
+    head: Head,
     /// Bytes of the response have gone on.
     started: bool,
     /// The same before the last scan.
@@ -93,6 +100,7 @@ impl Reply {
             theirs,
             proof_due,
             strays_allowed,
+            head: Head::default(),
             started: false,
             started_before: false,
             record_at: 0,
@@ -126,7 +134,10 @@ impl Reply {
                     return if forward > 0 { Ok(Scan { forward, skip: 0 }) } else { Err(error) };
                 }
             };
-            let kept = matches!(self.current, Current::Forward | Current::End);
+            let kept = matches!(self.current, Current::Output | Current::Forward | Current::End);
+            if let (Current::Output, Piece::Content(len)) = (self.current, piece) {
+                self.head.read_text(&bytes[forward..forward + len]);
+            }
             if kept && matches!(piece, Piece::Header(_)) {
                 set_id(&mut bytes[forward..], self.theirs);
                 self.record_at = forward;
@@ -146,7 +157,8 @@ impl Reply {
     /// how much of it may be. What must stand in front of the application's next bytes is put into `carry`.
     pub fn cut(&mut self, run: &mut [u8], carry: &mut Vec<u8>) -> usize {
         // What is dropped, or broke the protocol, stands behind whole records.
-        let goes_on = matches!(self.current, Current::Forward | Current::End) && self.broken.is_none();
+        let output = matches!(self.current, Current::Output | Current::Forward);
+        let goes_on = (output || self.current == Current::End) && self.broken.is_none();
         if self.scanner.at_boundary() || !goes_on || run.is_empty() {
             return run.len();
         }
@@ -160,7 +172,7 @@ impl Reply {
             let short = Header { content: len as u16, padding: 0, ..header };
             run[start..content_at].copy_from_slice(&short.encode());
         };
-        if have >= content && self.current == Current::Forward {
+        if have >= content && output {
             // What still comes of it is padding.
             shorten(content);
             self.current = Current::Skip;
@@ -168,7 +180,7 @@ impl Reply {
         }
         self.missing = self.scanner.outstanding();
         self.scanner = Scanner::default();
-        if self.current == Current::Forward && have > 0 {
+        if output && have > 0 {
             shorten(have);
             let rest = Header { content: header.content - have as u16, ..ours };
             carry.extend_from_slice(&rest.encode());
@@ -199,8 +211,10 @@ impl Reply {
             // Before the answer to what stands in front of the request there is no answer to the request.
             Kind::Stdout | Kind::Stderr | Kind::EndRequest if self.proof_due => Err(ReplyError::Kind(header.kind)),
             Kind::EndRequest if header.content != END_BODY_LEN as u16 => Err(ReplyError::EndLength(header.content)),
+            Kind::EndRequest if self.head.is_cut() => Err(ReplyError::Head),
             Kind::EndRequest => Ok(Current::End),
-            Kind::Stdout | Kind::Stderr => Ok(Current::Forward),
+            Kind::Stdout => Ok(Current::Output),
+            Kind::Stderr => Ok(Current::Forward),
             other => Err(ReplyError::Kind(other)),
         }
     }
@@ -210,7 +224,7 @@ impl Reply {
             match self.current {
                 Current::Proof => self.proof_due = false,
                 Current::End => self.ended = true,
-                Current::Forward | Current::Skip => {}
+                Current::Output | Current::Forward | Current::Skip => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::policy::{Method, put_params};
 use super::reply::Finished;
-use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_record};
+use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_pair, put_record, variable};
 use std::fmt;
 
 /// A request of which the web server has sent all params. Its body is kept by whoever took it in.
@@ -75,6 +75,19 @@ impl fmt::Debug for Request {
 /// The GET_VALUES that we send, as handshake, in front of a request and as fence. It asks for nothing: the answer is
 /// what counts, and php-fpm reads and answers an empty one with the fewest system calls (section 1 of the facts).
 pub const GET_VALUES: [u8; HEADER_LEN] = Header::new(Kind::GetValues, MANAGEMENT_ID, 0).encode();
+
+/// The GET_VALUES that asks an application other than php-fpm what it can. Padded: libfcgi answers one only when
+/// something follows its last pair (docs/applications.md).
+pub fn question() -> Vec<u8> {
+    const PADDING: u8 = 8;
+    let mut pairs = vec![];
+    for name in [variable::MAX_CONNS, variable::MAX_REQS, variable::MPXS_CONNS] {
+        put_pair(&mut pairs, name, &[]);
+    }
+    // Three names of 16 bytes at most.
+    let header = Header { padding: PADDING, ..Header::new(Kind::GetValues, MANAGEMENT_ID, pairs.len() as u16) };
+    [&header.encode()[..], &pairs, &[0; PADDING as usize]].concat()
+}
 
 /// The header of a STDIN record of so many bytes.
 pub fn stdin_header(id: u16, content: u16) -> [u8; HEADER_LEN] {

@@ -3,22 +3,30 @@
 use super::{
     clock,
     exchange::{Exchange, READS, Scene, WATCH_AFTER},
+    channel::Place,
     outgoing::Outgoing,
-    pool::{Leased, Waiting, Wanted},
+    pool::{Carrier, Facts, Leased, Waiting, Wanted},
     scratch,
     serve::Site,
     settle,
+    sharing::{Break, Sharing},
     spool::Spool,
+    upload::Replay,
     upstream::Upstream,
     webserver::{Downstream, Told},
 };
-use crate::mux::{
-    Request,
-    failure::{Failure, Kind, Origin},
-    label::{Closed, Outcome, Refusal, RetryReason},
-    refuse::{Refused, put_response},
-    reply::Finished,
-    request::Front,
+use crate::{
+    config::Application,
+    mux::{
+        Request,
+        channel::Opening,
+        failure::{Failure, Kind, Origin, Phase},
+        label::{Closed, Outcome, Refusal, RetryReason},
+        refuse::{Refused, put_response},
+        reply::Finished,
+        request::{Framing, Front, question},
+    },
+    wire::{Kind as RecordKind, ProtocolStatus, Role},
 };
 use std::{
     future::poll_fn,
@@ -44,12 +52,15 @@ pub(super) enum Ended {
 pub(super) struct Job {
     request: Request,
     arrived: Instant,
+    /// To php-fpm: the request as it is sent.
     outgoing: Outgoing,
+    /// To others: what has been sent of its body.
+    replay: Replay,
 }
 
 impl Job {
-    pub(super) fn new(request: Request, spool: Spool) -> Self {
-        Self { request, arrived: clock::now(), outgoing: Outgoing::new(spool) }
+    pub(super) fn new(request: Request, spool: Spool, replay: Replay) -> Self {
+        Self { request, arrived: clock::now(), outgoing: Outgoing::new(spool), replay }
     }
 
     fn id(&self) -> u16 {
@@ -66,15 +77,22 @@ impl Site {
     pub(super) async fn run(&self, web: &Downstream, mut job: Job) -> Ended {
         let (mut attempts, mut unproven) = (0, 0);
         let mut again = false;
+        if let Err(told) = self.know_body(web, &job).await {
+            return self.unleased(web, &job, NoLease::Told(told));
+        }
         loop {
-            let leased = match self.lease(web, job.id(), again).await {
-                Ok(leased) => leased,
+            let carrier = match self.lease(web, job.id(), again).await {
+                Ok(carrier) => carrier,
                 Err(no_lease) => return self.unleased(web, &job, no_lease),
             };
             if !again {
                 self.pool.metrics.queue_wait(job.lasted());
             }
-            let failure = match self.attempt(web, &mut job, leased).await {
+            let attempt = match carrier {
+                Carrier::Leased(leased) => self.attempt(web, &mut job, leased).await,
+                Carrier::Place(place) => self.share(web, &mut job, place).await,
+            };
+            let failure = match attempt {
                 Attempt::Ended(ended) => return ended,
                 Attempt::Unfenced => {
                     // Not counted: only so many connections can have been handed on without their fence.
@@ -84,7 +102,8 @@ impl Site {
                 }
                 Attempt::Failed(failure) => failure,
             };
-            let reason = failure.retry(job.request.idempotent()).filter(|reason| match reason {
+            let retry = failure.retry(job.request.idempotent()).filter(|_| job.replay.records().is_some());
+            let reason = retry.filter(|reason| match reason {
                 RetryReason::Unproven => unproven < UNPROVEN_RETRIES,
                 RetryReason::Idempotent => attempts < self.pool.config.retry.attempts,
             });
@@ -98,23 +117,51 @@ impl Site {
         }
     }
 
+    /// A request to another application begins with the knowledge whether it has a body, which decides what its connection
+    /// may be used for behind it, and whose end some applications must be sent along (docs/applications.md).
+    async fn know_body(&self, web: &Downstream, job: &Job) -> Result<(), Told> {
+        let known = job.request.body > 0 || job.request.role == Role::Authorizer;
+        if known || self.pool.config.application == Application::PhpFpm {
+            return Ok(());
+        }
+        let mut alarm = self.pool.alarm();
+        let deadline = job.arrived + self.listener.read_timeout;
+        poll_fn(|context| {
+            let mut web = web.lock();
+            if let Poll::Ready(known) = web.poll_body_begun(context, job.id()) {
+                return Poll::Ready(known);
+            }
+            if let Err(error) = web.listen(context) {
+                return Poll::Ready(Err(Told::Gone(Kind::Broken(error.to_string()))));
+            }
+            alarm.poll(context, Some(deadline)).map(|()| {
+                let detail = "the end of the request did not come in time (timeouts.read)".into();
+                Err(Told::Cut(Refused { refusal: Refusal::ReadTimeout, detail }))
+            })
+        })
+        .await
+    }
+
     /// Waits for a connection; the web server may hang up meanwhile, and is then never sent.
-    async fn lease(&self, web: &Downstream, id: u16, again: bool) -> Result<Leased, NoLease> {
+    async fn lease(&self, web: &Downstream, id: u16, again: bool) -> Result<Carrier, NoLease> {
         let mut waiting = match self.pool.arrive(again) {
-            Ok(Wanted::Leased(leased)) => return Ok(leased),
+            Ok(Wanted::Granted(carrier)) => return Ok(carrier),
             Ok(Wanted::Waiting(waiting)) => waiting,
             Err(refusal) => return Err(NoLease::Refused(refusal)),
         };
-        let leased = self.wait(web, id, &mut waiting).await?;
+        let carrier = self.wait(web, id, &mut waiting).await?;
         // The web server may have gone in the moment in which its turn came, or before it was watched.
         if web.lock().is_gone() {
-            leased.untouched();
+            match carrier {
+                Carrier::Leased(leased) => leased.untouched(),
+                Carrier::Place(place) => drop(place),
+            }
             return Err(NoLease::Told(Told::Gone(Kind::Closed)));
         }
-        Ok(leased)
+        Ok(carrier)
     }
 
-    async fn wait(&self, web: &Downstream, id: u16, waiting: &mut Waiting) -> Result<Leased, NoLease> {
+    async fn wait(&self, web: &Downstream, id: u16, waiting: &mut Waiting) -> Result<Carrier, NoLease> {
         let mut alarm = self.pool.alarm();
         let watch_at = clock::now() + WATCH_AFTER;
         poll_fn(|context| {
@@ -125,12 +172,11 @@ impl Site {
             if let Poll::Ready(told) = web.poll_told(context, id) {
                 return Poll::Ready(Err(NoLease::Told(told)));
             }
-            if !web.is_watched() && alarm.poll(context, Some(watch_at)).is_ready() {
-                if let Err(error) = web.watch() {
-                    return Poll::Ready(Err(NoLease::Told(Told::Gone(Kind::Broken(error.to_string())))));
-                }
-                // The connection's reader listens from now on.
-                context.waker().wake_by_ref();
+            if !web.is_watched()
+                && alarm.poll(context, Some(watch_at)).is_ready()
+                && let Err(error) = web.listen(context)
+            {
+                return Poll::Ready(Err(NoLease::Told(Told::Gone(Kind::Broken(error.to_string())))));
             }
             Poll::Pending
         })
@@ -144,6 +190,11 @@ impl Site {
                 self.refuse(web, job.id(), &why, &job.request.script());
             }
             NoLease::Told(Told::Cut(why)) => self.refuse(web, job.id(), &why, &job.request.script()),
+            NoLease::Told(Told::Stalled) => {
+                let position = "while the request waited".into();
+                let (origin, kind, phase) = (Origin::Application, Kind::Stalled, Phase::Unsent);
+                return self.fail(web, job, &Failure { origin, kind, phase, position });
+            }
             NoLease::Told(told) => {
                 self.pool.metrics.exchange(Outcome::Gone, job.lasted());
                 self.answer_abort(web, job.id(), matches!(told, Told::Aborted));
@@ -154,7 +205,7 @@ impl Site {
 
     /// Sends the request on one connection and relays the response.
     async fn attempt(&self, web: &Downstream, job: &mut Job, mut leased: Leased) -> Attempt {
-        let Job { request, arrived, outgoing } = job;
+        let Job { request, arrived, outgoing, .. } = job;
         let facts = leased.facts;
         let keep_conn = facts.kept && request.reusable;
         let stale = facts.idle_for > self.pool.config.connections.reprove_after;
@@ -186,7 +237,7 @@ impl Site {
             leased.discard(Closed::Application, false, drop);
             return Attempt::Unfenced;
         }
-        self.note_broken(request, &leased, &failure);
+        self.note_broken(request, facts, &failure);
         let (closed, busy) = (failure.closed(), failure.leaves_worker_busy());
         if failure.origin == Origin::WebServer || matches!(failure.kind, Kind::Timeout(_)) {
             let outgoing = std::mem::replace(outgoing, Outgoing::new(Spool::default()));
@@ -199,6 +250,71 @@ impl Site {
             return Attempt::Ended(self.web_server_failed(web, request.id, &failure));
         }
         Attempt::Failed(failure)
+    }
+
+    /// Sends the request, and its body as it comes, at a place on a shared connection, and relays the response.
+    async fn share(&self, web: &Downstream, job: &mut Job, mut place: Place) -> Attempt {
+        let Job { request, arrived, replay, .. } = job;
+        let facts = place.facts();
+        let bodiless = request.body == 0 && web.lock().body_so_far(request.id) == 0;
+        // What a program leaves unread of its body is taken for records where one exchange follows the other
+        // (docs/applications.md). Where exchanges share a connection it must stay open for the others.
+        let keep_conn = !place.single || bodiless;
+        // Only one that takes a request at a time answers in the order in which it was asked.
+        let proven = place.single && !request.idempotent() && self.pool.answers(facts.endpoint);
+        let streams: &[RecordKind] = match request.role {
+            Role::Authorizer => &[],
+            Role::Filter => &[RecordKind::Stdin, RecordKind::Data],
+            _ => &[RecordKind::Stdin],
+        };
+        let opened = place.open(Opening { theirs: request.id, streams, proven }, |id, out| {
+            if proven {
+                out.extend(question());
+            }
+            request.put_head(out, Framing { id, keep_conn, front: &Front::Nothing });
+        });
+        if !opened {
+            let position = "before the request was sent".into();
+            let (origin, kind, phase) = (Origin::Application, Kind::Closed, Phase::Unsent);
+            return Attempt::Failed(Failure { origin, kind, phase, position });
+        }
+        if !keep_conn {
+            place.is_last(Closed::Body);
+        }
+        replay.records().filter(|records| !records.is_empty()).into_iter().for_each(|records| place.push(records));
+        let scene = Scene { listener: &self.listener, pool: &self.pool };
+        let failure = match Sharing::new(web, &place, replay, scene, request.id).run().await {
+            Ok(()) => {
+                self.log_access(request, Outcome::Ok, *arrived);
+                self.pool.metrics.exchange(Outcome::Ok, clock::now() - *arrived);
+                let mut web = web.lock();
+                if web.is_clear() && web.is_last(request.id) {
+                    web.close();
+                }
+                return Attempt::Ended(Ended::Answered(request.id));
+            }
+            Err(Break::Cut(why)) => {
+                self.refuse(web, request.id, &why, &request.script());
+                return Attempt::Ended(Ended::Answered(request.id));
+            }
+            Err(Break::Failed(failure)) => failure,
+        };
+        self.note_broken(request, facts, &failure);
+        if failure.kind == Kind::Rejected(ProtocolStatus::CantMpxConn) {
+            place.cannot_multiplex();
+        }
+        match (failure.origin, &failure.kind) {
+            // Only this one is too slow; those beside it on its connection may not be.
+            (Origin::WebServer, Kind::Stalled) => {
+                self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
+                Attempt::Ended(Ended::Broken(request.id, failure.to_string()))
+            }
+            (Origin::WebServer, _) => {
+                self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
+                Attempt::Ended(self.web_server_failed(web, request.id, &failure))
+            }
+            (Origin::Application, _) => Attempt::Failed(failure),
+        }
     }
 
     // ---------------------------------------------------------------- answers of our own
@@ -249,8 +365,7 @@ impl Site {
     }
 
     /// One line for an exchange that broke.
-    fn note_broken(&self, request: &Request, leased: &Leased, failure: &Failure) {
-        let facts = leased.facts;
+    fn note_broken(&self, request: &Request, facts: Facts, failure: &Failure) {
         tracing::warn!(
             pool = self.pool.config.name,
             endpoint = %self.pool.address(facts.endpoint),

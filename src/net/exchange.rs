@@ -19,6 +19,7 @@ use crate::{
 use std::{
     future::poll_fn,
     io::{self, ErrorKind},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -60,9 +61,10 @@ struct Clocks {
 }
 
 /// Where one exchange takes place, and for whom.
+#[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
     pub(super) listener: &'a Listener,
-    pub(super) pool: &'a SharedPool,
+    pub(super) pool: &'a Arc<SharedPool>,
 }
 
 impl<'a> Exchange<'a> {
@@ -224,8 +226,8 @@ impl<'a> Exchange<'a> {
         if self.reply.proof_due() {
             self.pool.fence_late(self.leased.facts.endpoint);
         }
-        self.web.lock().watch().map_err(|error| web_server_broke(&error))?;
         // Hear the web server, and wait for the next deadline.
+        self.web.lock().listen(context).map_err(|error| web_server_broke(&error))?;
         context.waker().wake_by_ref();
         Poll::Pending
     }

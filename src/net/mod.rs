@@ -3,10 +3,12 @@
 //! One task per connection of a web server ([`serve`]), one per connection being opened ([`settle`]), one per pool
 //! ([`pool`]) that watches idle connections and the clock.
 
+mod channel;
 mod clock;
 mod delivery;
 mod dispatch;
 mod exchange;
+mod join;
 mod listen;
 mod outgoing;
 mod pool;
@@ -14,7 +16,9 @@ mod scratch;
 mod serve;
 mod settle;
 mod socket;
+mod sharing;
 mod spool;
+mod upload;
 mod upstream;
 mod webserver;
 
@@ -76,7 +80,9 @@ impl Net {
             // The configuration has been checked: every listener names a pool that is there.
             let pool = pools[listener.pool.as_str()].clone();
             let body = &pool.config.body;
-            let storage = BodyStorage { memory: body.memory, directory: body.directory.clone().into() };
+            // At most 16 MiB: see the configuration.
+            let replay = pool.config.connections.buffer as usize;
+            let storage = BodyStorage { memory: body.memory, directory: body.directory.clone().into(), replay };
             let access_log = config.log.access;
             let site =
                 Arc::new(Site { listener: listener.clone(), pool, storage, access_log, draining: draining.clone() });

@@ -1,20 +1,28 @@
 //! A pool as tasks share it: the core's decisions carried out, and leases that cannot get lost.
 
-use super::{clock, settle, upstream::Upstream};
+use super::{
+    channel::{Channel, Place},
+    clock, join, settle,
+    upstream::Upstream,
+};
 use crate::{
-    config::{self, EndpointAddress},
+    config::{self, Application, EndpointAddress},
     metrics::PoolMetrics,
     mux::{
         budget::RetryBudget,
+        channel::Values,
         label::{Closed, Refusal, RetryReason},
         policy::Policy,
-        pool::{Arrival, Directive, Handshake, Lease, OpenFailure, Pool, Settling, SlotKey, WaiterKey},
+        pool::{
+            Arrival, Directive, Handshake, Learned, Lease, OpenFailure, Pool, Settling, Share, SlotKey, WaiterKey,
+        },
         proof::Clean,
         reply::Finished,
         snapshot::PoolSnapshot,
     },
 };
 use std::{
+    collections::HashMap,
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -26,7 +34,13 @@ use std::{
 use tokio::sync::oneshot;
 
 /// What a waiter is told.
-type Grant = Result<Lease<Upstream>, Refusal>;
+type Grant = Result<Granted, Refusal>;
+
+#[derive(Debug)]
+enum Granted {
+    Lease(Lease<Upstream>),
+    Share(Share, Arc<Channel>),
+}
 
 /// One pool of the process; shared by every task that serves it.
 pub(super) struct SharedPool {
@@ -42,6 +56,8 @@ pub(super) struct SharedPool {
 struct Inner {
     core: Pool<oneshot::Sender<Grant>, Upstream>,
     budget: RetryBudget,
+    /// Shared connections; of these the core only counts the places.
+    channels: HashMap<SlotKey, Arc<Channel>>,
     /// The keeper's, once it runs.
     keeper: Waker,
     /// When the keeper wakes by itself.
@@ -53,7 +69,8 @@ impl SharedPool {
     pub(super) fn new(config: &config::Pool, metrics: PoolMetrics, ticker: &Arc<clock::Ticker>) -> Arc<Self> {
         let core = Pool::new(config);
         let budget = RetryBudget::new(config.retry.budget);
-        let inner = Inner { core, budget, keeper: Waker::noop().clone(), armed: None };
+        let channels = HashMap::new();
+        let inner = Inner { core, budget, channels, keeper: Waker::noop().clone(), armed: None };
         Arc::new(Self {
             config: config.clone(),
             policy: Arc::new(Policy::new(config)),
@@ -87,16 +104,25 @@ impl SharedPool {
             receiver = Some(waiting);
             sender
         };
-        let arrival = self.change(|inner| {
+        let granted = self.change(|inner| {
             if !again {
                 inner.budget.request();
             }
-            inner.core.arrive(again, waiter, clock::now())
+            inner.core.arrive(again, waiter, clock::now()).map(|arrival| match arrival {
+                Arrival::Lease(lease) => Ok(Granted::Lease(lease)),
+                Arrival::Share(share) => Ok(inner.granted(share)),
+                Arrival::Wait(key) => Err(key),
+            })
         })?;
-        Ok(match (arrival, receiver) {
-            (Arrival::Lease(lease), _) => Wanted::Leased(self.leased(lease)),
-            (Arrival::Wait(key), receiver) => Wanted::Waiting(Waiting { pool: self.clone(), key, receiver }),
+        Ok(match (granted, receiver) {
+            (Ok(granted), _) => Wanted::Granted(self.carrier(granted)),
+            (Err(key), receiver) => Wanted::Waiting(Waiting { pool: self.clone(), key, receiver }),
         })
+    }
+
+    /// This application, which is not php-fpm, answers GET_VALUES.
+    pub(super) fn answers(&self, endpoint: usize) -> bool {
+        self.lock().core.answers(endpoint)
     }
 
     /// What went in front of a request was not answered at once.
@@ -201,9 +227,19 @@ impl SharedPool {
                 return Some(Task::Open { key, endpoint, handshake });
             }
             Directive::Grant { waiter, lease } => {
-                if let Err(Ok(lease)) = waiter.send(Ok(lease)) {
-                    inner.core.untouched(lease, clock::now());
+                if let Err(Ok(granted)) = waiter.send(Ok(Granted::Lease(lease))) {
+                    inner.take_back(granted);
                 }
+            }
+            Directive::GrantShare { waiter, share } => {
+                let granted = inner.granted(share);
+                if let Err(Ok(granted)) = waiter.send(Ok(granted)) {
+                    inner.take_back(granted);
+                }
+            }
+            Directive::CloseShared { key, endpoint, reason } => {
+                inner.channels.remove(&key).into_iter().for_each(|channel| channel.close());
+                self.metrics.closed(endpoint, reason);
             }
             // A waiter that has gone meanwhile needs no answer.
             Directive::Refuse { waiter, refusal } => _ = waiter.send(Err(refusal)),
@@ -214,6 +250,13 @@ impl SharedPool {
             Directive::Probe { settling, connection } => return Some(Task::Probe { settling, connection }),
         }
         None
+    }
+
+    fn carrier(self: &Arc<Self>, granted: Granted) -> Carrier {
+        match granted {
+            Granted::Lease(lease) => Carrier::Leased(self.leased(lease)),
+            Granted::Share(share, channel) => Carrier::Place(Place::new(self, channel, share)),
+        }
     }
 
     fn leased(self: &Arc<Self>, lease: Lease<Upstream>) -> Leased {
@@ -237,6 +280,22 @@ impl SharedPool {
     }
 }
 
+impl Inner {
+    fn granted(&self, share: Share) -> Granted {
+        // The core names no connection that it has been told has gone.
+        let channel = self.channels.get(&share.key).expect("a place is on a connection that is there");
+        Granted::Share(share, channel.clone())
+    }
+
+    /// Nobody has used it.
+    fn take_back(&mut self, granted: Granted) {
+        match granted {
+            Granted::Lease(lease) => self.core.untouched(lease, clock::now()),
+            Granted::Share(share, _) => self.core.release_untouched(share, clock::now()),
+        }
+    }
+}
+
 /// A directive that takes time.
 enum Task {
     Open { key: SlotKey, endpoint: usize, handshake: Handshake },
@@ -246,8 +305,11 @@ enum Task {
 impl Task {
     fn start(self, pool: &Arc<SharedPool>) {
         match self {
-            Self::Open { key, endpoint, handshake } => {
+            Self::Open { key, endpoint, handshake } if pool.config.application == Application::PhpFpm => {
                 tokio::spawn(settle::open(pool.clone(), key, endpoint, handshake));
+            }
+            Self::Open { key, endpoint, handshake } => {
+                tokio::spawn(join::open(pool.clone(), key, endpoint, handshake));
             }
             Self::Probe { settling, connection } => {
                 let held = Settled { pool: pool.clone(), settling: Some(settling) };
@@ -288,6 +350,63 @@ impl SharedPool {
     }
 }
 
+/// Reports of shared connections.
+impl SharedPool {
+    /// It is open and takes exchanges.
+    pub(super) fn joined(self: &Arc<Self>, channel: &Arc<Channel>, learned: Learned) {
+        self.change(|inner| {
+            inner.channels.insert(channel.key(), channel.clone());
+            channel.set_single(inner.core.is_single(channel.endpoint(), learned));
+            inner.core.joined(channel.key(), learned, clock::now());
+            // It may have ended in this moment, and its driver found nothing to report of it.
+            if channel.is_over() {
+                inner.channels.remove(&channel.key());
+                inner.core.gone(channel.key(), Closed::Application, clock::now());
+            }
+        });
+    }
+
+    pub(super) fn channel_learned(self: &Arc<Self>, channel: &Channel, values: Values) {
+        self.change(|inner| {
+            channel.set_single(inner.core.is_single(channel.endpoint(), Learned::Values(values)));
+            inner.core.learned(channel.key(), values, clock::now());
+        });
+    }
+
+    pub(super) fn channel_cannot_multiplex(self: &Arc<Self>, channel: &Channel) {
+        self.channel_learned(channel, Values::default());
+    }
+
+    pub(super) fn channel_stalled(self: &Arc<Self>, key: SlotKey, stalled: bool) {
+        self.change(|inner| inner.core.stalled(key, stalled, clock::now()));
+    }
+
+    /// It should take nothing more.
+    pub(super) fn channel_let_go(self: &Arc<Self>, key: SlotKey, reason: Closed) {
+        self.change(|inner| inner.core.let_go(key, reason, clock::now()));
+    }
+
+    /// It has ended.
+    pub(super) fn channel_gone(self: &Arc<Self>, channel: &Channel, reason: Closed) {
+        let known = self.change(|inner| {
+            // Not before it joined: whoever opens it reports what became of it.
+            let joined = inner.channels.remove(&channel.key()).is_some();
+            joined && inner.core.gone(channel.key(), reason, clock::now())
+        });
+        if known {
+            self.metrics.closed(channel.endpoint(), reason);
+        }
+    }
+
+    pub(super) fn release(self: &Arc<Self>, share: Share) {
+        self.change(|inner| inner.core.release(share, clock::now()));
+    }
+
+    pub(super) fn release_untouched(self: &Arc<Self>, share: Share) {
+        self.change(|inner| inner.core.release_untouched(share, clock::now()));
+    }
+}
+
 /// Lets the keeper hear what comes on a connection that may become idle. Whoever is granted it listens in its place.
 fn watch(inner: &Inner, upstream: &mut Upstream) {
     // Ready now or later, it is the keeper that looks.
@@ -298,8 +417,16 @@ fn watch(inner: &Inner, upstream: &mut Upstream) {
 
 /// The answer to [`SharedPool::arrive`].
 pub(super) enum Wanted {
-    Leased(Leased),
+    Granted(Carrier),
     Waiting(Waiting),
+}
+
+/// What carries one exchange.
+pub(super) enum Carrier {
+    /// A connection of its own.
+    Leased(Leased),
+    /// A place on one that others share.
+    Place(Place),
 }
 
 /// A place in the queue; left when dropped.
@@ -310,12 +437,12 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Leased, Refusal>> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Carrier, Refusal>> {
         let Some(receiver) = &mut self.receiver else { return Poll::Pending };
         let Poll::Ready(grant) = std::pin::Pin::new(receiver).poll(context) else { return Poll::Pending };
         self.receiver = None;
         // The core drops no waiter without a word; an end of the process might.
-        Poll::Ready(grant.unwrap_or(Err(Refusal::NoEndpoint)).map(|lease| self.pool.leased(lease)))
+        Poll::Ready(grant.unwrap_or(Err(Refusal::NoEndpoint)).map(|granted| self.pool.carrier(granted)))
     }
 }
 
@@ -327,8 +454,8 @@ impl Drop for Waiting {
         self.pool.change(|inner| {
             inner.core.leave(self.key);
             // Granted in the same moment: nobody has used it.
-            if let Ok(Ok(lease)) = granted {
-                inner.core.untouched(lease, clock::now());
+            if let Ok(Ok(granted)) = granted {
+                inner.take_back(granted);
             }
         });
     }

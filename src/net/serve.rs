@@ -9,6 +9,7 @@ use super::{
     dispatch::{Ended, Job},
     pool::SharedPool,
     socket::Socket,
+    upload::Replay,
     webserver::{BodyStorage, Downstream, Heard, Over},
 };
 use crate::{
@@ -65,7 +66,8 @@ impl Site {
                     if request.keep_conn && web.lock().watch().is_err() {
                         break;
                     }
-                    exchanges.push(self.run(&web, Job::new(request, spool)));
+                    let replay = Replay::new(self.storage.replay);
+                    exchanges.push(self.run(&web, Job::new(request, spool, replay)));
                 }
                 Heard::Refused { id, keep_conn, why } => {
                     self.refuse(&web, id, &why, "");
@@ -97,7 +99,7 @@ impl Site {
                         return Poll::Ready(None);
                     }
                 }
-                let listening = exchanges.is_empty() || web.is_watched();
+                let listening = exchanges.is_empty() || web.is_watched() || web.has_unread();
                 if listening && !web.is_over() {
                     match web.poll_hear(context) {
                         Poll::Ready(Ok(heard)) => return Poll::Ready(Some(heard)),
@@ -130,8 +132,14 @@ impl Site {
                 if !owed && exchanges.is_empty() && draining.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
                 }
-                let deadline = owed.then_some(heard_at + self.listener.read_timeout);
+                let stall = web.stall_deadline();
+                let deadline = stall.or(owed.then_some(heard_at + self.listener.read_timeout));
                 if alarm.poll(context, deadline).is_pending() {
+                    return Poll::Pending;
+                }
+                if stall.is_some() {
+                    // Its exchange is told, and makes room by ending.
+                    web.stalled();
                     return Poll::Pending;
                 }
                 let why = Refused { refusal: Refusal::ReadTimeout, detail: Over::Silent.to_string() };

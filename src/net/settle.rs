@@ -39,6 +39,8 @@ pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, endpoint: usize, h
         Handshake::Skip => return pool.unprovable(key, upstream),
         Handshake::Prove => 1,
         Handshake::Learn => 2,
+        // Only other applications are not waited for, and those are joined: see `join`.
+        Handshake::Remind => 1,
     };
     pool.connected(key);
     match timeout(pool.config.timeouts.prove, shake_hands(&mut upstream, answers)).await {

@@ -3,12 +3,13 @@
 //! Its reader and its exchanges share it, all in one task: [`Downstream`]. Whatever is sent ends with a record, so that
 //! several responses, and answers of our own, may follow each other in any order.
 
-use super::{clock, pool::SharedPool, scratch, socket::Socket, spool::Spool};
+use super::{clock, pool::SharedPool, scratch, socket::Socket, spool::Spool, upload::Upload};
 use crate::{
+    config::Application,
     mux::{
         Request,
         failure::Kind,
-        intake::{Event, Intake, Violation},
+        intake::{Event, Intake, Stream, Violation},
         label::Refusal,
         refuse::{Refused, put_break, put_end, put_note},
     },
@@ -40,9 +41,12 @@ impl Downstream {
             pending: vec![],
             answers: 0,
             took_at: clock::now(),
+            began: clock::now(),
+            reader: Waker::noop().clone(),
             until_clear: vec![],
             over: None,
             cut_short: vec![],
+            blocked: None,
             storage,
             pool,
         }))
@@ -73,12 +77,18 @@ pub(super) struct WebServer {
     answers: usize,
     /// When the web server last took a byte, or was first left one to take.
     took_at: Instant,
+    /// When it connected.
+    began: Instant,
+    /// The task that reads.
+    reader: Waker,
     /// Exchanges that wait for `pending` to be empty, in the order of their turns.
     until_clear: Vec<Waker>,
     /// Why nothing more can be said to the web server.
     over: Option<Kind>,
     /// Exchanges whose responses broke off in the middle while others ran; see [`WebServer::break_off`].
     cut_short: Vec<u16>,
+    /// The request whose body nothing takes, and since when: no more is read until there is room.
+    blocked: Option<(u16, Instant)>,
     storage: BodyStorage,
     pool: Arc<SharedPool>,
 }
@@ -86,8 +96,12 @@ pub(super) struct WebServer {
 /// What is kept of a request between its first and its last record.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// Its body, until its exchange begins.
+    /// Its body, until its exchange begins; of one that goes on as it comes nothing.
     spool: Option<Spool>,
+    /// Of a body that goes on as it comes, what its exchange has not taken.
+    upload: Upload,
+    /// When the web server last sent something of it.
+    sent_at: Option<Instant>,
     /// A part of its response has been sent.
     responding: bool,
     /// What its exchange must hear of, and whom to wake for it.
@@ -102,6 +116,8 @@ pub(super) enum Told {
     Aborted,
     /// The rest of the request cannot be taken in.
     Cut(Refused),
+    /// Nothing takes its body, and other requests wait behind that.
+    Stalled,
     /// The connection is over.
     Gone(Kind),
 }
@@ -111,6 +127,7 @@ impl From<Told> for Kind {
         match told {
             Told::Aborted => Self::Aborted,
             Told::Cut(why) => Self::Protocol(why.detail),
+            Told::Stalled => Self::Stalled,
             Told::Gone(kind) => kind,
         }
     }
@@ -122,6 +139,8 @@ pub(super) struct BodyStorage {
     /// Bytes of one body in memory.
     pub(super) memory: u64,
     pub(super) directory: Arc<Path>,
+    /// Bytes of a body that goes on as it comes, kept to be sent once more.
+    pub(super) replay: usize,
 }
 
 /// What the web server's bytes came to.
@@ -165,14 +184,18 @@ impl WebServer {
 
     /// Reads until something is whole: at once where it is there already.
     pub(super) fn poll_hear(&mut self, context: &mut Context<'_>) -> Poll<Result<Heard, Over>> {
+        if !self.reader.will_wake(context.waker()) {
+            self.reader = context.waker().clone();
+        }
         loop {
-            if self.is_deaf() {
+            if self.is_deaf() || self.blocked.is_some() {
                 return Poll::Pending;
             }
             let heard = if std::mem::take(&mut self.unread) {
                 let bytes = std::mem::take(&mut self.carry);
                 self.digest(&bytes)?
-            } else if self.intake.is_over() {
+            } else if self.intake.is_over() || (self.intake.is_running() && !self.socket.is_watched()) {
+                // A web server that need not be heard costs no registration.
                 return Poll::Pending;
             } else {
                 ready!(scratch::with(|buffer| self.poll_read(context, buffer)))?
@@ -211,7 +234,7 @@ impl WebServer {
             at += taken.consumed;
             let Some(event) = taken.event else { break (None, true) };
             let heard = self.handle(event, shown)?;
-            if heard.is_some() || self.is_deaf() {
+            if heard.is_some() || self.is_deaf() || self.blocked.is_some() {
                 break (heard, false);
             }
         };
@@ -223,6 +246,7 @@ impl WebServer {
     /// `shown`: the bytes that ranges of events mean.
     fn handle(&mut self, event: Event, shown: &[u8]) -> io::Result<Option<Heard>> {
         match event {
+            Event::Body { id, stream, range } if self.streams() => self.keep_part(id, stream, &shown[range]),
             Event::Body { id, range, .. } => {
                 if let Err(error) = self.keep_body(id, &shown[range]) {
                     let why = self.cannot_store(&error);
@@ -230,7 +254,12 @@ impl WebServer {
                     return self.handle(event, &[]);
                 }
             }
-            Event::End { .. } => {}
+            Event::End { id, stream } => {
+                if let Some(held) = self.intake.store_mut(id) {
+                    held.upload.end(stream.kind());
+                    held.listener.take().into_iter().for_each(Waker::wake);
+                }
+            }
             Event::Answer(answer) => {
                 self.send(&answer)?;
                 self.answers = if self.is_clear() { 0 } else { self.answers + answer.len() };
@@ -258,6 +287,28 @@ impl WebServer {
         Ok(None)
     }
 
+    /// Bodies go on as they come.
+    fn streams(&self) -> bool {
+        self.pool.config.application == Application::Generic
+    }
+
+    /// Half of what is kept of an exchange; the other half is the application's connection's.
+    fn upload_limit(&self) -> usize {
+        // At most 16 MiB: see the configuration.
+        self.pool.config.connections.buffer as usize / 2
+    }
+
+    fn keep_part(&mut self, id: u16, stream: Stream, part: &[u8]) {
+        let limit = self.upload_limit();
+        let Some(held) = self.intake.store_mut(id) else { return };
+        held.upload.push(stream.kind(), part, limit);
+        held.sent_at = Some(clock::now());
+        held.listener.take().into_iter().for_each(Waker::wake);
+        if held.upload.len() >= limit {
+            self.blocked = Some((id, clock::now()));
+        }
+    }
+
     fn keep_body(&mut self, id: u16, body: &[u8]) -> io::Result<()> {
         let Some(held) = self.intake.store_mut(id) else { return Ok(()) };
         let spool = held.spool.get_or_insert_with(|| Spool::new(self.pool.next_id()));
@@ -283,6 +334,10 @@ impl WebServer {
 
     /// True while the web server owes us the rest of a request or of a record, or has not taken its answers.
     pub(super) fn owes_bytes(&self) -> bool {
+        self.blocked.is_none() && self.owes_more()
+    }
+
+    fn owes_more(&self) -> bool {
         self.intake.unfinished() || !self.carry.is_empty() || (!self.is_clear() && !self.intake.is_running())
     }
 
@@ -302,6 +357,58 @@ impl WebServer {
     }
 
     // ---------------------------------------------------------------- exchanges
+
+    /// Moves what has come of a body behind the records in `into`, within `room`.
+    pub(super) fn take_body(&mut self, id: u16, room: usize, into: &mut Vec<u8>) {
+        let Some(held) = self.intake.store_mut(id) else { return };
+        held.upload.take(room, into);
+        if !into.is_empty() {
+            self.unblock(id);
+        }
+    }
+
+    fn unblock(&mut self, id: u16) {
+        if let Some((_, since)) = self.blocked.take_if(|(blocked, _)| *blocked == id) {
+            if !self.intake.is_only(id) {
+                self.pool.metrics.stalled(clock::now() - since);
+            }
+            // What was read and not looked at comes first.
+            self.unread = !self.carry.is_empty();
+            self.reader.wake_by_ref();
+        }
+    }
+
+    /// Ready once it is known whether a request has a body.
+    pub(super) fn poll_body_begun(&mut self, context: &mut Context<'_>, id: u16) -> Poll<Result<(), Told>> {
+        if self.intake.store_mut(id).is_none_or(|held| held.upload.has_begun()) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_told(context, id).map(Err)
+    }
+
+    /// Content of the body so far, in bytes.
+    pub(super) fn body_so_far(&mut self, id: u16) -> u64 {
+        self.intake.store_mut(id).map_or(0, |held| held.upload.content())
+    }
+
+    /// Since when the web server has owed the rest of a body of which everything that has come has been taken.
+    pub(super) fn owes_body(&self, id: u16) -> Option<Instant> {
+        let held = self.intake.store(id).filter(|_| !self.intake.is_whole(id))?;
+        (held.upload.len() == 0).then(|| held.sent_at.unwrap_or(self.began))
+    }
+
+    /// When the body that nothing takes has held up others for too long; `None` while it holds up nobody.
+    pub(super) fn stall_deadline(&self) -> Option<Instant> {
+        let (_, since) = self.blocked.filter(|(id, _)| !self.intake.is_only(*id))?;
+        Some(since + self.pool.config.connections.stall_timeout)
+    }
+
+    /// It has.
+    pub(super) fn stalled(&mut self) {
+        if let Some((id, _)) = self.blocked {
+            self.tell(id, Told::Stalled);
+        }
+    }
 
     fn tell(&mut self, id: u16, told: Told) {
         if let Some(held) = self.intake.store_mut(id) {
@@ -327,7 +434,7 @@ impl WebServer {
 
     /// Nothing more can be said to the web server; every exchange is told.
     pub(super) fn gone(&mut self, why: impl Into<Kind>) {
-        self.over.get_or_insert(why.into());
+        self.over.get_or_insert_with(|| why.into());
         self.intake.stores_mut().filter_map(|held| held.listener.take()).for_each(Waker::wake);
         self.until_clear.drain(..).for_each(Waker::wake);
     }
@@ -335,6 +442,7 @@ impl WebServer {
     /// The exchange has ended.
     pub(super) fn ended(&mut self, id: u16) {
         self.intake.ended(id);
+        self.unblock(id);
     }
 
     /// No exchange will come behind this one, and none runs beside it.
@@ -382,7 +490,7 @@ impl WebServer {
     pub(super) fn end(&mut self, id: u16) -> io::Result<()> {
         let mut out = vec![];
         put_end(&mut out, id, ProtocolStatus::RequestComplete);
-        self.intake.ended(id);
+        self.ended(id);
         self.send(&out)
     }
 
@@ -394,9 +502,11 @@ impl WebServer {
     pub(super) fn break_off(&mut self, id: u16, detail: &str) {
         let responding = self.intake.store_mut(id).is_some_and(|held| held.responding);
         if !responding || self.over.is_some() {
-            self.intake.ended(id);
+            self.ended(id);
             return;
         }
+        self.intake.drop_rest(id);
+        self.unblock(id);
         let mut out = vec![];
         put_note(&mut out, id, detail);
         // One that is gone need not be told.
@@ -466,6 +576,25 @@ impl WebServer {
     /// Wakes the task when the web server says something or hangs up; until then that is only seen by writing.
     pub(super) fn watch(&mut self) -> io::Result<()> {
         self.socket.watch()
+    }
+
+    /// Has the connection's reader listen from now on, if it does not yet, and has nothing left to look at.
+    pub(super) fn listen(&mut self, context: &Context<'_>) -> io::Result<()> {
+        if !self.socket.is_watched() && !self.unread {
+            self.watch()?;
+            context.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// The reader has something to do without being told.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// More is to come of this request.
+    pub(super) fn sends_on(&self, id: u16) -> bool {
+        !self.intake.is_whole(id)
     }
 
     pub(super) fn is_watched(&self) -> bool {

@@ -134,6 +134,19 @@ pub fn put_record(out: &mut Vec<u8>, kind: Kind, id: u16, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
+/// Appends one STDERR record with padding: HAProxy 2.6 dies of one that ends with its content and has nothing behind it
+/// (docs/web-servers.md).
+///
+/// # Panics
+/// As [`put_record`].
+pub fn put_stderr(out: &mut Vec<u8>, id: u16, content: &[u8]) {
+    const PADDING: u8 = 8;
+    let len = u16::try_from(content.len()).expect("callers cut content at MAX_CONTENT");
+    out.extend_from_slice(&Header { padding: PADDING, ..Header::new(Kind::Stderr, id, len) }.encode());
+    out.extend_from_slice(content);
+    out.extend_from_slice(&[0; PADDING as usize]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

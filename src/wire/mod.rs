@@ -9,7 +9,7 @@ mod pairs;
 mod scanner;
 
 pub use body::{BEGIN_BODY_LEN, BeginRequest, END_BODY_LEN, EndRequest, ProtocolStatus, Role, UnknownType};
-pub use header::{HEADER_LEN, Header, Kind, MANAGEMENT_ID, MAX_CONTENT, VERSION, put_record, set_id};
+pub use header::{HEADER_LEN, Header, Kind, MANAGEMENT_ID, MAX_CONTENT, VERSION, put_record, put_stderr, set_id};
 pub use pairs::{PairError, Pairs, pair_len, put_pair};
 pub use scanner::{Piece, ScanError, Scanner};
 

@@ -13,7 +13,7 @@ use super::{
     KIB, MILLISECOND, SECOND, address, in_flight,
     support::{
         Fcgimux, Level, bounded,
-        fcgi::{Abort, Done, Errand, Multiplexer, Pace, Random, WebServer, run_alone},
+        fcgi::{Abort, Done, Errand, Multiplexer, Pace, Random, Values, WebServer, run_alone},
         wait_until,
     },
 };
@@ -39,7 +39,8 @@ struct Pass {
 struct Work {
     address: String,
     pass: Pass,
-    next: AtomicUsize,
+    /// The next number for connections of one exchange each, and for those of many: the even ones and the odd ones.
+    next: [AtomicUsize; 2],
     count: usize,
     wrong: Mutex<Vec<String>>,
     whole: AtomicUsize,
@@ -48,9 +49,9 @@ struct Work {
 }
 
 impl Work {
-    fn errands(&self) -> impl Iterator<Item = (Errand, Random)> {
-        std::iter::from_fn(|| {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
+    fn errands(&self, half: usize) -> impl Iterator<Item = (Errand, Random)> {
+        std::iter::from_fn(move || {
+            let number = 2 * self.next[half].fetch_add(1, Ordering::Relaxed) + half;
             let enough = number >= self.count || self.wrong.lock().expect("wrong").len() > 10;
             (!enough).then(|| errand(self.pass, number))
         })
@@ -110,7 +111,7 @@ fn errand(pass: Pass, number: usize) -> (Errand, Random) {
 }
 
 fn alone(work: &Work) {
-    for (errand, mut random) in work.errands() {
+    for (errand, mut random) in work.errands(0) {
         // The body goes out before the response is read.
         let errand = Errand { more: errand.more.replace("&stream=1", ""), ..errand };
         let (errand, pace) = match random.below(40) {
@@ -131,7 +132,7 @@ fn alone(work: &Work) {
 }
 
 fn shared(work: &Work, mut web_server: WebServer) {
-    let errands = work.errands().map(|(errand, mut random)| match random.below(40) {
+    let errands = work.errands(1).map(|(errand, mut random)| match random.below(40) {
         0 => errand.abort(Abort::InResponse(0)),
         1 => {
             let at = 1 + random.size(errand.response);
@@ -154,7 +155,7 @@ fn exchange(address: String, pass: Pass, count: usize) -> Work {
     let work = Work {
         address,
         pass,
-        next: AtomicUsize::new(0),
+        next: [const { AtomicUsize::new(0) }; 2],
         count,
         wrong: Mutex::default(),
         whole: AtomicUsize::new(0),
@@ -217,6 +218,22 @@ fn exchanges_without_a_multiplexer_between_get_their_own_bytes() {
         let start = Instant::now();
         exchange(application.address(), Pass { name: "t", goes_on: false }, 10_000).assert_right(start.elapsed());
         application.assert_undisturbed();
+    });
+}
+
+/// As php-fpm does: then the many are on the connections of web servers only.
+#[test]
+fn exchanges_of_few_web_servers_before_an_application_that_takes_one_at_a_time_get_their_own_bytes() {
+    bounded(120 * SECOND, || {
+        let application = Multiplexer::with(Values { multiplexes: false, ..Values::default() });
+        let mux = Fcgimux::to(application.address())
+            .pool("connections: {per_endpoint: 32, idle_timeout: 200ms, surplus_idle: 100ms}")
+            .start();
+        let start = Instant::now();
+        exchange(address(&mux), Pass { name: "t", goes_on: false }, 10_000).assert_right(start.elapsed());
+        wait_until("the application has no open id", || application.count(|tally| tally.open_ids) == 0);
+        application.assert_undisturbed();
+        assert_eq!(application.count(|tally| tally.most_open_ids_on_a_connection), 1);
     });
 }
 

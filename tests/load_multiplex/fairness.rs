@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    KIB, SECOND, address,
+    KIB, MILLISECOND, SECOND, address,
     support::{
         Fcgimux, bounded,
-        fcgi::{Errand, Multiplexer, WebServer},
+        fcgi::{Errand, Multiplexer, Values, WebServer},
         in_three_attempts,
     },
 };
@@ -15,6 +15,8 @@ const SMALL: usize = 100;
 const POUR: u64 = 1 << 30;
 /// What the small ones may wait for longer beside the pour than without it.
 const FACTOR: u32 = 5;
+const ALONE: Duration = Duration::from_secs(2);
+const BESIDE: Duration = Duration::from_secs(4);
 
 fn setup() -> (Multiplexer, Fcgimux) {
     let application = Multiplexer::start();
@@ -29,40 +31,68 @@ fn small(number: usize) -> Errand {
     Errand::get(format!("small{number}"), KIB)
 }
 
-/// Keeps the small ones under way as long as `goes_on` says so; times of those that ended meanwhile.
-struct Loop<'a> {
-    web_server: &'a mut WebServer,
+/// Keeps the small ones under way on one connection.
+struct Loop {
+    web_server: WebServer,
     number: usize,
-    times: Vec<Duration>,
+    /// Set once the pour has ended, where it is on this connection too.
+    poured: bool,
 }
 
-impl Loop<'_> {
-    fn run(&mut self, mut goes_on: impl FnMut() -> bool) -> Vec<Duration> {
-        self.times.clear();
-        let mut running = 0;
-        let mut more = true;
-        let mut pour_done = false;
+impl Loop {
+    fn on(address: &str) -> Self {
+        Self { web_server: WebServer::connect(address), number: 0, poured: false }
+    }
+
+    /// For so long, or until `enough`; times of those that ended meanwhile.
+    fn run(&mut self, time: Duration, mut enough: impl FnMut() -> bool) -> Vec<Duration> {
+        let (start, mut times, mut running) = (Instant::now(), Vec::new(), 0);
         loop {
-            more = more && !pour_done && goes_on();
+            let more = start.elapsed() < time && !self.poured && !enough();
             while more && running < SMALL {
                 self.number += 1;
                 self.web_server.begin(small(self.number));
                 running += 1;
             }
             if running == 0 {
-                return std::mem::take(&mut self.times);
+                return times;
             }
-            let (errand, done) = self.web_server.next_done(20 * SECOND).expect("an exchange ends");
-            assert_eq!(done.verdict(&errand), Ok(()));
-            if errand.token == "pour" {
-                println!("{POUR} bytes in {:.1?}", done.took);
-                pour_done = true;
-            } else {
-                self.times.push(done.took);
+            if let Some(took) = self.next() {
+                times.push(took);
                 running -= 1;
             }
         }
     }
+
+    /// The time of a small one; none: it was the pour.
+    fn next(&mut self) -> Option<Duration> {
+        let (errand, done) = self.web_server.next_done(60 * SECOND).expect("an exchange ends");
+        assert_eq!(done.verdict(&errand), Ok(()));
+        if errand.token.starts_with("pour") {
+            println!("poured in {:.1?}", done.took);
+            self.poured = true;
+            return None;
+        }
+        Some(done.took)
+    }
+
+    /// What is left of the pour comes without the others.
+    fn end(mut self) {
+        while !self.poured {
+            assert!(self.next().is_none());
+        }
+        assert_eq!(self.web_server.defects(), Vec::<String>::new());
+    }
+}
+
+/// Small ones on one connection of a web server, the pour on another.
+fn judge_on_two_connections(address: &str, pour: &Errand) -> Result<(), String> {
+    let (mut small, mut pouring) = (Loop::on(address), Loop::on(address));
+    let mut alone = small.run(ALONE, || false);
+    pouring.web_server.begin(pour.clone());
+    let mut beside = small.run(BESIDE, || pouring.web_server.running() == 0);
+    pouring.end();
+    judge(&mut alone, &mut beside)
 }
 
 fn percentile(times: &mut [Duration], percent: usize) -> Duration {
@@ -88,24 +118,25 @@ fn judge(alone: &mut [Duration], beside: &mut [Duration]) -> Result<(), String> 
 fn a_pour_does_not_hold_up_small_exchanges_on_its_connection_to_the_application() {
     bounded(180 * SECOND, || {
         let (application, mux) = setup();
-        in_three_attempts(|| {
-            let (mut pouring, mut others) = (WebServer::connect(&address(&mux)), WebServer::connect(&address(&mux)));
-            let mut small = Loop { web_server: &mut others, number: 0, times: Vec::new() };
-            let start = Instant::now();
-            let mut alone = small.run(|| start.elapsed() < 2 * SECOND);
-            pouring.begin(Errand::get("pour", POUR).and("record=65535"));
-            let mut pour = None;
-            let mut beside = small.run(|| {
-                pour = pour.take().or_else(|| pouring.next_done(Duration::ZERO));
-                pour.is_none()
-            });
-            let (errand, done) = pour.expect("the pour ends");
-            println!("1 GiB in {:.1?}", done.took);
-            assert_eq!(done.verdict(&errand), Ok(()));
-            judge(&mut alone, &mut beside)
-        });
+        let pour = Errand::get("pour", POUR).and("record=65535");
+        in_three_attempts(|| judge_on_two_connections(&address(&mux), &pour));
         assert_eq!(application.tally().connections, 1, "all on one connection");
         application.assert_undisturbed();
+    });
+}
+
+/// Pours into the connection of the web server that has the small ones, until it has ended.
+fn pour_into_the_connection_of_the_small_ones(
+    address: &str,
+    judge: impl Fn(&mut [Duration], &mut [Duration]) -> Result<(), String>,
+) {
+    in_three_attempts(|| {
+        let mut small = Loop::on(address);
+        let mut alone = small.run(ALONE, || false);
+        small.web_server.begin(Errand::get("pour", POUR).and("record=65535"));
+        let mut beside = small.run(BESIDE, || false);
+        small.end();
+        judge(&mut alone, &mut beside)
     });
 }
 
@@ -113,15 +144,31 @@ fn a_pour_does_not_hold_up_small_exchanges_on_its_connection_to_the_application(
 fn a_pour_does_not_hold_up_small_exchanges_on_its_connection_of_a_web_server() {
     bounded(180 * SECOND, || {
         let (application, mux) = setup();
-        in_three_attempts(|| {
-            let mut web_server = WebServer::connect(&address(&mux));
-            let mut small = Loop { web_server: &mut web_server, number: 0, times: Vec::new() };
-            let start = Instant::now();
-            let mut alone = small.run(|| start.elapsed() < 2 * SECOND);
-            small.web_server.begin(Errand::get("pour", POUR).and("record=65535"));
-            let mut beside = small.run(|| true);
-            judge(&mut alone, &mut beside)
+        pour_into_the_connection_of_the_small_ones(&address(&mux), judge);
+        application.assert_undisturbed();
+    });
+}
+
+/// What the peers make of it with nothing between them: the small ones wait for what lies in the kernel's buffers.
+#[test]
+fn the_peers_hold_up_nobody_themselves() {
+    bounded(180 * SECOND, || {
+        let application = Multiplexer::start();
+        pour_into_the_connection_of_the_small_ones(&application.address(), |alone, beside| {
+            let words = judge(alone, beside).err().unwrap_or_default();
+            if percentile(beside, 99) < 100 * MILLISECOND { Ok(()) } else { Err(words) }
         });
+        application.assert_undisturbed();
+    });
+}
+
+/// Where each exchange has a connection of its own to the application.
+#[test]
+fn a_pour_from_a_connection_of_its_own_does_not_hold_up_small_exchanges_of_its_web_server() {
+    bounded(180 * SECOND, || {
+        let application = Multiplexer::with(Values { multiplexes: false, ..Values::default() });
+        let mux = Fcgimux::to(application.address()).pool("connections: {per_endpoint: 101}").start();
+        pour_into_the_connection_of_the_small_ones(&address(&mux), judge);
         application.assert_undisturbed();
     });
 }
@@ -131,21 +178,11 @@ fn a_pour_does_not_hold_up_small_exchanges_on_its_connection_of_a_web_server() {
 fn a_large_body_does_not_hold_up_small_exchanges() {
     bounded(180 * SECOND, || {
         let (application, mux) = setup();
+        let mut attempts = 0;
         in_three_attempts(|| {
-            let (mut pouring, mut others) = (WebServer::connect(&address(&mux)), WebServer::connect(&address(&mux)));
-            let mut small = Loop { web_server: &mut others, number: 0, times: Vec::new() };
-            let start = Instant::now();
-            let mut alone = small.run(|| start.elapsed() < 2 * SECOND);
-            pouring.begin(Errand::post(format!("upload{:?}", start.elapsed()), POUR / 2, 10));
-            let mut pour = None;
-            let mut beside = small.run(|| {
-                pour = pour.take().or_else(|| pouring.next_done(Duration::ZERO));
-                pour.is_none()
-            });
-            let (errand, done) = pour.expect("the upload ends");
-            println!("half a GiB up in {:.1?}", done.took);
-            assert_eq!(done.verdict(&errand), Ok(()));
-            judge(&mut alone, &mut beside)
+            attempts += 1;
+            let pour = Errand::post(format!("pour{attempts}"), POUR / 2, 10);
+            judge_on_two_connections(&address(&mux), &pour)
         });
         application.assert_undisturbed();
     });

@@ -6,7 +6,7 @@ use super::{
     KIB, SECOND, address, in_flight,
     support::{
         Fcgimux, bounded, eventually,
-        fcgi::{Errand, Multiplexer, WebServer},
+        fcgi::{Errand, Multiplexer, Values, WebServer},
         wait_until,
     },
 };
@@ -116,5 +116,37 @@ fn a_dead_web_server_with_a_thousand_exchanges_does_not_hold_up_others_for_long(
         drop(dead);
         wait_until("nothing is under way", || in_flight(&mux) == 0.0 && application.tally().open_ids == 0);
         assert_eq!(application.tally().connections, 1, "the connection is kept");
+    });
+}
+
+/// Where each exchange has a connection of its own to the application, nobody waits for a dead reader at all.
+#[test]
+fn a_dead_web_server_keeps_its_own_connections_to_the_application_and_little_memory() {
+    bounded(120 * SECOND, || {
+        let application = Multiplexer::with(Values { multiplexes: false, ..Values::default() });
+        let mux = Fcgimux::to(application.address()).pool("connections: {per_endpoint: 110}").start();
+        assert_eq!(WebServer::connect(&address(&mux)).warm(), Ok(()));
+        let before = mux.rss_kib();
+        let mut dead = WebServer::deaf(&address(&mux));
+        for number in 0..100 {
+            dead.begin(Errand::get(format!("dead{number}"), 4 << 20));
+        }
+        wait_until("they run", || application.tally().executed_tokens() == 101);
+        let mut other = WebServer::connect(&address(&mux));
+        let errands = (0..2_000).map(|number| Errand::post(number, KIB, 20 * KIB));
+        let start = Instant::now();
+        other.run(10, errands, |errand, done| assert_eq!(done.verdict(errand), Ok(())));
+        println!("2,000 others took {:.1?}", start.elapsed());
+        assert!(start.elapsed() < 10 * SECOND);
+        let grown = mux.peak_rss_kib().saturating_sub(before);
+        println!("grown by {grown} KiB");
+        assert!(grown < 100 * 64 + CONSTANT_KIB, "grown by {grown} KiB");
+        // It reads after all, and everything is there.
+        dead.listen();
+        for _ in 0..100 {
+            let (errand, done) = dead.next_done(20 * SECOND).expect("an exchange ends");
+            assert_eq!(done.verdict(&errand), Ok(()));
+        }
+        application.assert_undisturbed();
     });
 }

@@ -46,7 +46,7 @@ fn file(folder: &Folder, site: &str) -> String {
     format!(
         "ServerRoot {path}\nDefaultRuntimeDir {path}\nPidFile {path}/apache.pid\nMutex file:{path}\nServerName test\n\
          {modules}User www-data\nGroup www-data\nErrorLog {path}/error.log\nLogLevel info\n\
-         ServerLimit 1\nStartServers 1\nThreadsPerChild 64\nMaxRequestWorkers 64\n{site}\n"
+         ServerLimit 1\nStartServers 1\nThreadsPerChild 64\nMaxRequestWorkers 64\nKeepAliveTimeout 1\n{site}\n"
     )
 }
 

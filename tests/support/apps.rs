@@ -5,18 +5,19 @@ mod build;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 
 use super::{
     Folder, Port, Process,
-    bounded::eventually,
     fcgi::{Call, Connection, Reply},
-    proc, process,
+    proc,
 };
 
 /// One of each, for tests of all of them.
-pub const ALL: [fn() -> Program; 5] =
-    [Program::go, Program::libfcgi, Program::perl, Program::fcgiwrap, Program::flup];
+pub const ALL: [fn() -> Program; 5] = [Program::go, Program::libfcgi, Program::perl, Program::fcgiwrap, Program::flup];
 
 /// Requests that a program without multiplexing serves at once, unless said otherwise.
 const WORKERS: usize = 4;
@@ -94,15 +95,17 @@ impl Program {
         let (folder, port) = (Folder::new(), (!self.unix).then(Port::free));
         folder.subfolder("scripts");
         folder.subfolder("log");
-        let mut arguments = vec!["-n".to_owned()];
+        // A session of its own, and so a group that can be ended.
+        let mut arguments = vec![build::need("spawn-fcgi", "spawn-fcgi"), "-n".to_owned()];
         match &port {
             Some(port) => arguments.extend(["-a".into(), "127.0.0.1".into(), "-p".into(), port.number().to_string()]),
-            None => arguments.extend(["-s".into(), socket_in(&folder).display().to_string(), "-M".into(), "0666".into()]),
+            None => {
+                arguments.extend(["-s".into(), socket_in(&folder).display().to_string(), "-M".into(), "0666".into()])
+            }
         }
         arguments.push("--".to_owned());
         arguments.extend(self.command(&folder));
-        let spawn = build::need("spawn-fcgi", "spawn-fcgi");
-        let process = Process::start(&folder, "app.log", &spawn, arguments);
+        let process = Process::start(&folder, "app.log", "setsid", arguments);
         let mut app = App { library: self.library, process, folder, port };
         app.wait_answering();
         app
@@ -148,6 +151,11 @@ impl App {
     /// Whether it serves many requests on one connection at once; what it announces is another matter.
     pub fn multiplexes(&self) -> bool {
         matches!(self.library, Library::Go | Library::Flup)
+    }
+
+    /// Whether libfcgi reads its records, in C or in perl.
+    pub fn uses_libfcgi(&self) -> bool {
+        matches!(self.library, Library::Libfcgi | Library::Perl | Library::Fcgiwrap)
     }
 
     /// `host:port` or the path of the socket.
@@ -236,26 +244,13 @@ impl App {
 }
 
 impl Drop for App {
-    /// Workers go after their parent, which would start others in their place.
+    /// All at once, workers and what they run: a parent would start others in the place of those that end. None has
+    /// anything to put in order.
     fn drop(&mut self) {
-        let workers = descendants(self.pid());
-        if self.process.is_running() {
-            let _ = process::send(self.pid(), Signal::SIGTERM);
-            if self.process.wait_exit(Duration::from_secs(1)).is_none() {
-                let _ = process::send(self.pid(), Signal::SIGKILL);
-            }
-        }
-        for worker in &workers {
-            let _ = process::send(*worker, Signal::SIGKILL);
-        }
-        eventually(Duration::from_secs(3), || workers.iter().all(|worker| !proc::exists(*worker)));
+        let group = i32::try_from(self.pid()).expect("a pid");
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        self.process.wait_exit(Duration::from_secs(3));
     }
-}
-
-fn descendants(pid: u32) -> Vec<u32> {
-    let children = proc::children(pid);
-    let below: Vec<u32> = children.iter().flat_map(|child| descendants(*child)).collect();
-    [children, below].concat()
 }
 
 fn socket_in(folder: &Folder) -> PathBuf {

@@ -8,14 +8,18 @@
 #![allow(clippy::disallowed_methods, reason = "tests against real peers need the real clock")]
 
 mod aftermath;
+mod apache;
 pub mod apps;
 mod attempts;
 mod bounded;
+mod caddy;
 pub mod fcgi;
 mod fcgimux;
 mod folder;
+mod haproxy;
 mod http;
 mod level;
+mod lighttpd;
 mod load;
 mod measures;
 mod network;
@@ -28,12 +32,16 @@ pub mod sockets;
 mod transfer;
 
 pub use aftermath::{Before, warnings};
+pub use apache::Apache;
 pub use attempts::in_three_attempts;
 pub use bounded::{bounded, eventually, wait_until};
+pub use caddy::Caddy;
 pub use fcgimux::{Fcgimux, Setup};
 pub use folder::Folder;
+pub use haproxy::Haproxy;
 pub use http::{Answer, HttpError, get};
 pub use level::Level;
+pub use lighttpd::Lighttpd;
 pub use load::{Failure, Load, Report, Request, Running};
 pub use measures::Measures;
 pub use network::in_own_network;

@@ -2,7 +2,7 @@
 
 use super::{
     BODY, Keep, SOON, assert_echoed, post,
-    support::fcgi::{self, Connection, End},
+    support::fcgi::{self, Call, Connection, End, Replies},
     with,
 };
 
@@ -25,8 +25,15 @@ const ALL: [&str; 3] = ["FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS"];
 
 #[test]
 fn get_values_tells_what_is_known_and_leaves_out_the_rest() {
-    with("max_connections: 321", "", |mux, _| {
-        let known = |name: &str| (name.to_owned(), if name == "FCGI_MPXS_CONNS" { "0" } else { "321" }.to_owned());
+    with("max_connections: 321\n    max_requests_in_flight: 45", "", |mux, _| {
+        let known = |name: &str| {
+            let value = match name {
+                "FCGI_MAX_CONNS" => "321",
+                "FCGI_MAX_REQS" => "45",
+                _ => "1",
+            };
+            (name.to_owned(), value.to_owned())
+        };
         let mut connection = mux.connect();
         for names in [&ALL[..], &ALL[..1], &ALL[1..], &[]] {
             connection.send(&ask(names));
@@ -46,6 +53,16 @@ fn get_values_tells_what_is_known_and_leaves_out_the_rest() {
         // The connection serves requests all the same.
         connection.send(&post().bytes());
         assert_echoed(connection.reply(SOON), "behind GET_VALUES");
+    });
+}
+
+#[test]
+fn get_values_tells_that_there_is_no_multiplexing_where_one_request_at_a_time_is_allowed() {
+    with("max_requests_in_flight: 1", "", |mux, _| {
+        let mut connection = mux.connect();
+        connection.send(&ask(&ALL[1..]));
+        let told = [("FCGI_MAX_REQS", "1"), ("FCGI_MPXS_CONNS", "0")];
+        assert_eq!(values(&mut connection), told.map(|(name, value)| (name.to_owned(), value.to_owned())));
     });
 }
 
@@ -150,42 +167,89 @@ fn an_unknown_role_is_answered_so() {
     with("", "", |mux, application| {
         let before = application.accepted();
         let mut connection = mux.connect();
-        for role in [0, 2, 3, 4, 65_535] {
+        // php-fpm reads no DATA, so that a Filter is unknown before it.
+        for role in [0, 3, 4, 65_535] {
             let call = post();
             connection.send(&fcgi::begin_role(5, role, 1));
             // What belongs to it is passed over.
             connection.send(&fcgi::record(fcgi::PARAMS, 5, &fcgi::pairs(call.params.iter().cloned())));
             connection.send(&[fcgi::record(fcgi::PARAMS, 5, &[]), fcgi::stdin_end(5)].concat());
+            connection.send(&[fcgi::record(fcgi::DATA, 5, b"x"), fcgi::record(fcgi::DATA, 5, &[])].concat());
             let reply = connection.reply(SOON).whole();
             assert_eq!((reply.status, reply.ids.as_slice(), reply.stdout.len()), ((0, 3), [5].as_slice(), 0), "{role}");
         }
         assert_eq!(application.accepted(), before, "nothing of it reached the application");
         assert_echoed(connection.call(&post().keep(), SOON), "behind unknown roles");
-        connection.send(&fcgi::begin_role(6, 2, 0));
+        connection.send(&fcgi::begin_role(6, 3, 0));
         assert_eq!(connection.reply(SOON).whole().status, (0, 3));
         assert_eq!(connection.ending(SOON), End::Closed, "closed behind a request without keep-conn");
     });
 }
 
 #[test]
-fn a_second_request_at_the_same_time_is_told_that_there_is_no_multiplexing() {
+fn requests_whose_records_alternate_are_each_served() {
     with("", "", |mux, _| {
-        let (first, second) = (post().keep(), post().id(9).keep());
-        let head = first.head();
+        let ids = [1, 2, 3, 700, 65_535];
+        let calls = ids.map(|id| Call::post("/app", format!("the body of {id}, in pieces")).id(id).keep());
         let mut connection = mux.connect();
-        connection.send(&head[..16]);
-        connection.send(&second.bytes());
-        let refused = connection.reply(SOON).whole();
-        assert_eq!((refused.ids.as_slice(), refused.status, refused.stdout.len()), ([9].as_slice(), (0, 1), 0));
-        connection.send(&head[16..]);
-        connection.send(&[fcgi::stdin(1, BODY.as_bytes()), second.bytes(), fcgi::stdin_end(1)].concat());
-        // Whichever comes first.
-        let (one, other) = (connection.reply(SOON).whole(), connection.reply(SOON).whole());
-        let (echoed, refused) = if one.ids == [1] { (one, other) } else { (other, one) };
-        assert_eq!((refused.ids.as_slice(), refused.status), ([9].as_slice(), (0, 1)));
-        assert_echoed(echoed, "the first one");
-        assert_echoed(connection.call(&second, SOON), "the second one, now that nothing else runs");
+        for size in [1, 7, 1_000] {
+            let mut streams = calls.clone().map(|call| split(&call, size).into_iter());
+            let mut more = true;
+            while more {
+                more = false;
+                for record in streams.iter_mut().filter_map(Iterator::next) {
+                    connection.send(&record);
+                    more = true;
+                }
+            }
+            let replies = Replies::read(&mut connection, &ids, SOON);
+            for (id, reply) in replies.iter() {
+                let wanted = format!("the body of {id}, in pieces");
+                assert_eq!((reply.text(), reply.http_status(), reply.status), (wanted, 200, (0, 0)), "{reply:?}");
+            }
+        }
+        assert_echoed(connection.call(&post().keep(), SOON), "behind them");
     });
+}
+
+/// Its records, of contents no longer than that.
+fn split(call: &Call, size: usize) -> Vec<Vec<u8>> {
+    let mut records = vec![fcgi::begin(call.id, true)];
+    let params = fcgi::pairs(call.params.iter().cloned());
+    records.extend(params.chunks(size).map(|piece| fcgi::record(fcgi::PARAMS, call.id, piece)));
+    records.push(fcgi::record(fcgi::PARAMS, call.id, &[]));
+    records.extend(call.body.chunks(size).map(|piece| fcgi::record(fcgi::STDIN, call.id, piece)));
+    records.push(fcgi::stdin_end(call.id));
+    records
+}
+
+#[test]
+fn one_request_more_than_may_be_is_told_so() {
+    for (limit, status) in [("max_requests_in_flight: 1", 1), ("max_requests_in_flight: 2", 2)] {
+        with(limit, "", move |mux, _| {
+            let (first, over) = (post().keep(), post().id(9).keep());
+            let head = first.head();
+            let mut connection = mux.connect();
+            connection.send(&head[..16]);
+            // With a limit of two the second is as welcome as the first.
+            if status == 2 {
+                connection.send(&post().id(5).keep().head());
+            }
+            connection.send(&over.bytes());
+            let refused = connection.reply(SOON).whole();
+            assert_eq!(
+                (refused.ids.as_slice(), refused.status, refused.stdout.len()),
+                ([9].as_slice(), (0, status), 0)
+            );
+            connection.send(&[&head[16..], &fcgi::stdin(1, BODY.as_bytes()), &fcgi::stdin_end(1)].concat());
+            assert_echoed(connection.reply(SOON), "the first one");
+            if status == 2 {
+                connection.send(&[fcgi::stdin(5, BODY.as_bytes()), fcgi::stdin_end(5)].concat());
+                assert_echoed(connection.reply(SOON), "the second one");
+            }
+            assert_echoed(connection.call(&over, SOON), "now that nothing else runs");
+        });
+    }
 }
 
 #[test]

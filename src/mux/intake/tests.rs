@@ -125,6 +125,16 @@ fn ended(id: u16, status: ProtocolStatus) -> Seen {
     Seen::Answer(out)
 }
 
+fn rejected(id: u16, status: ProtocolStatus, detail: &str) -> Seen {
+    let mut out = vec![];
+    put_rejection(&mut out, id, status, detail);
+    Seen::Answer(out)
+}
+
+const TOO_MANY: &str = "more than 5 requests at once (max_requests_in_flight)";
+const ONE: &str = "more than 1 requests at once (max_requests_in_flight)";
+const LAST: &str = "a request behind one that closes the connection";
+
 /// Params of the only request.
 fn params_of(seen: &[Seen]) -> Vec<(String, String)> {
     let [.., Seen::Request { params, .. }] = seen else { panic!("no request: {seen:?}") };
@@ -150,6 +160,11 @@ fn the_next_request_of_a_kept_connection_may_have_the_same_id_and_stand_behind_i
 
 #[test]
 fn a_missing_or_empty_content_length_is_filled_in() {
+    let unknown = [("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "-1")];
+    for (body, length) in [("hello", "5"), ("", "0")] {
+        let params = params_of(&seen(&request(1, &unknown, body.as_bytes())));
+        assert_eq!(params[1], ("CONTENT_LENGTH".to_owned(), length.to_owned()), "what Caddy says of a chunked upload");
+    }
     let given: [&[(&str, &str)]; 2] =
         [&[("REQUEST_METHOD", "POST")], &[("CONTENT_LENGTH", ""), ("REQUEST_METHOD", "POST")]];
     for pairs in given {
@@ -169,7 +184,7 @@ fn a_body_that_disagrees_with_content_length_is_refused() {
     for (said, body) in [("5", "1234"), ("5", ""), ("0", "1"), ("4", "12345")] {
         assert!(refused(&[("CONTENT_LENGTH", said)], body.as_bytes()), "{said} {body}");
     }
-    for no_length in ["-1", "+5", " 5", "5 ", "0x5", "5,5", "18446744073709551616", "1e1", "٥"] {
+    for no_length in ["-5", "+5", " 5", "5 ", "0x5", "5,5", "18446744073709551616", "1e1", "٥"] {
         assert!(refused(&[("CONTENT_LENGTH", no_length)], b"12345"), "{no_length}");
     }
     let twice = |first, second| [("CONTENT_LENGTH", first), ("CONTENT_LENGTH", second)];
@@ -267,7 +282,7 @@ fn requests_are_taken_in_side_by_side_and_each_is_told_when_it_is_whole() {
 fn one_request_too_many_is_refused_and_the_others_go_on() {
     let all = (1..=7).map(get).collect::<Vec<_>>().concat();
     let mut wanted: Vec<_> = (1..=5).map(got).collect();
-    wanted.extend([6, 7].map(|id| ended(id, ProtocolStatus::Overloaded)));
+    wanted.extend([6, 7].map(|id| rejected(id, ProtocolStatus::Overloaded, TOO_MANY)));
     assert_eq!(read(intake(""), [&all[..]], false), wanted);
     // Once they are answered there is room again.
     assert_eq!(seen(&all), (1..=7).map(got).collect::<Vec<_>>());
@@ -278,11 +293,11 @@ fn where_one_at_a_time_is_allowed_a_second_one_is_answered_cant_mpx_conn() {
     let one = || intake_with("", Limits { requests: 1, ..LIMITS });
     let second = [head(1, &[]), get(2), record(Kind::Stdin, 1, &[], 0)].concat();
     let events = read(one(), [&second[..]], true);
-    assert_eq!(events[0], ended(2, ProtocolStatus::CantMpxConn));
+    assert_eq!(events[0], rejected(2, ProtocolStatus::CantMpxConn, ONE));
     assert!(matches!(events[1..], [Seen::Request { id: 1, .. }]), "{events:?}");
     // The same while it runs.
     let running = read(one(), [&[get(1), get(2)].concat()[..]], false);
-    assert_eq!(running, [got(1), ended(2, ProtocolStatus::CantMpxConn)]);
+    assert_eq!(running, [got(1), rejected(2, ProtocolStatus::CantMpxConn, ONE)]);
 }
 
 #[test]
@@ -291,7 +306,7 @@ fn nothing_comes_behind_a_request_that_closes_the_connection() {
     for answered in [true, false] {
         let seen = read(intake(""), [&[last.clone(), get(2)].concat()[..]], answered);
         assert!(matches!(seen[0], Seen::Request { id: 1, keep_conn: false, .. }));
-        assert_eq!(seen[1..], [ended(2, ProtocolStatus::CantMpxConn)]);
+        assert_eq!(seen[1..], [rejected(2, ProtocolStatus::CantMpxConn, LAST)]);
     }
     let mut intake = intake("");
     assert!(intake.take(&last).unwrap().event.is_some() && intake.is_last() && !intake.is_over());

@@ -1,10 +1,13 @@
 //! One address of an application: how many connections it has, and whether it answers.
 
-use super::{Handshake, PATIENCE, SlotKey};
-use crate::mux::label::ConnectionState;
+use super::{Handshake, Learned, PATIENCE, SlotKey};
+use crate::{
+    config::{Application, Multiplex},
+    mux::{channel::Values, label::ConnectionState},
+};
 use std::{
     cmp::Reverse,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -42,6 +45,15 @@ enum Manners {
     NotKept(Instant),
 }
 
+/// What an application other than php-fpm has said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Talents {
+    Unknown,
+    Said(Values),
+    /// It does not answer, or closes where it is asked.
+    Mute,
+}
+
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) name: String,
@@ -51,6 +63,11 @@ pub(super) struct Endpoint {
     ghosts: VecDeque<Instant>,
     /// When a worker was last given back to everybody.
     pub(super) gave_back: Option<Instant>,
+    /// Connections with free places, by how many are taken.
+    pub(super) rooms: BTreeSet<(u32, SlotKey)>,
+    /// Exchanges on shared connections, those of connections that have ended included until they are given back.
+    pub(super) in_flight: usize,
+    talents: Talents,
     /// Its place among the endpoints that have idle connections.
     pub(super) rank: Option<(usize, Reverse<Instant>)>,
     counts: [usize; ConnectionState::ALL.len()],
@@ -75,6 +92,9 @@ impl Endpoint {
             idle: vec![],
             ghosts: VecDeque::new(),
             gave_back: None,
+            rooms: BTreeSet::new(),
+            in_flight: 0,
+            talents: Talents::Unknown,
             rank: None,
             counts: [0; ConnectionState::ALL.len()],
             manners: Manners::Unknown,
@@ -121,6 +141,8 @@ impl Endpoint {
     pub(super) fn failed(&mut self, now: Instant) -> Instant {
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
+        // Whatever comes back in its place may be another application.
+        self.talents = Talents::Unknown;
         let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(10)).min(LONGEST_PAUSE);
         let retry_at = now + pause;
         self.retry_at = Some(retry_at);
@@ -149,6 +171,15 @@ impl Endpoint {
     /// It answered twice on one connection.
     pub(super) fn learned_kept(&mut self) {
         self.manners = Manners::Kept;
+    }
+
+    /// What a new connection of an application other than php-fpm taught.
+    pub(super) fn learn(&mut self, learned: Learned) {
+        match learned {
+            Learned::Values(values) => self.talents = Talents::Said(values),
+            Learned::Mute => self.talents = Talents::Mute,
+            Learned::Nothing => {}
+        }
     }
 
     /// It closed a connection right behind its handshake: another PHP may have come in its place.
@@ -190,6 +221,33 @@ impl Endpoint {
             Manners::NotKept(at) if now.saturating_duration_since(at) < RELEARN => Handshake::Skip,
             _ => Handshake::Learn,
         }
+    }
+
+    /// The same, for an application other than php-fpm.
+    pub(super) fn question(&self, multiplex: Multiplex) -> Handshake {
+        match (self.talents, multiplex) {
+            (_, Multiplex::Always) | (Talents::Mute, _) => Handshake::Skip,
+            (Talents::Unknown, _) => Handshake::Learn,
+            // One that takes many never keeps a connection waiting; one that takes one at a time may (rule R3).
+            (Talents::Said(values), Multiplex::Auto) if values.multiplexes => Handshake::Remind,
+            (Talents::Said(values), _) if values.multiplexes => Handshake::Skip,
+            (Talents::Said(_), _) => Handshake::Prove,
+        }
+    }
+
+    /// What it has said of itself.
+    pub(super) fn values(&self) -> Option<Values> {
+        match self.talents {
+            Talents::Said(values) => Some(values),
+            Talents::Unknown | Talents::Mute => None,
+        }
+    }
+
+    /// How many exchanges a connection takes is not known, and one is on its way to find out.
+    pub(super) fn is_being_asked(&self, application: Application) -> bool {
+        application == Application::Generic
+            && self.talents == Talents::Unknown
+            && self.count(ConnectionState::Connecting) + self.count(ConnectionState::Proving) > 0
     }
 
     pub(super) fn kept(&self) -> bool {

@@ -1,7 +1,10 @@
 //! Connections that rest: which may be leased, and when each is asked, closed or forgotten.
 
 use super::{Directive, FENCE_WITHIN, Pool, Settling, SlotKey};
-use crate::mux::label::{Closed, ConnectionState};
+use crate::{
+    config::Application,
+    mux::label::{Closed, ConnectionState},
+};
 use std::{cmp::Reverse, time::Instant};
 
 impl<W, C> Pool<W, C> {
@@ -37,14 +40,24 @@ impl<W, C> Pool<W, C> {
         if let Some((leased, used)) = endpoint.rank.take() {
             self.ready.remove(&(leased, used, index));
         }
-        if let Some(latest) = endpoint.idle.last() {
-            let rank = (endpoint.count(ConnectionState::Leased), Reverse(self.slots.get(*latest).since));
+        let (best, load) = match self.application {
+            Application::PhpFpm => (endpoint.idle.last(), endpoint.count(ConnectionState::Leased)),
+            Application::Generic => {
+                let room = endpoint.rooms.last().filter(|_| endpoint.takes_more());
+                (room.map(|(_, key)| key), endpoint.in_flight)
+            }
+        };
+        if let Some(best) = best {
+            let rank = (load, Reverse(self.slots.get(*best).since));
             endpoint.rank = Some(rank);
             self.ready.insert((rank.0, rank.1, index));
         }
     }
 
     pub(super) fn close_idle(&mut self, key: SlotKey, reason: Closed, now: Instant) {
+        if self.slots.get(key).places.is_some() {
+            return self.close_shared(key, reason, now);
+        }
         if let Some(connection) = self.take_idle(key) {
             self.close_slot(key, connection, reason, now);
         }

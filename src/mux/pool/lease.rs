@@ -16,19 +16,27 @@ pub enum Directive<W, C> {
     Refuse { waiter: W, refusal: Refusal },
     /// Close this connection.
     Close { connection: C, endpoint: usize, reason: Closed },
-    /// Send the fence that this connection owes, or a GET_VALUES if it owes none, then [`Pool::checkin`] or [`Pool::discard`]: others of its endpoint
-    /// were closed by the application, and an idle worker that is stopping leaves only when it is asked (fact 6.2).
+    /// Send the fence that this connection owes, or a GET_VALUES if it owes none, then [`Pool::checkin`] or
+    /// [`Pool::discard`]: others of its endpoint were closed by the application, and an idle worker that is stopping
+    /// leaves only when it is asked (fact 6.2).
     Probe { settling: Settling, connection: C },
+    /// Hand the place to this waiter. One that is gone gives it back with [`Pool::release_untouched`].
+    GrantShare { waiter: W, share: Share },
+    /// Close this shared connection, on which no exchange runs.
+    CloseShared { key: SlotKey, endpoint: usize, reason: Closed },
 }
 
 /// How a new connection proves itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// Two GET_VALUES: does the application keep the connection behind the first answer (fact 1.2)?
+    /// php-fpm: two GET_VALUES: does the application keep the connection behind the first answer (fact 1.2)? Others: one
+    /// that asks what it can, with a short wait for the answer.
     Learn,
-    /// One GET_VALUES.
+    /// One GET_VALUES, which must be answered.
     Prove,
-    /// None: the application would close behind it.
+    /// One GET_VALUES, for whose answer nobody waits.
+    Remind,
+    /// None: the application would close behind it, or need not be asked.
     Skip,
 }
 
@@ -64,10 +72,24 @@ impl Settling {
     }
 }
 
+/// The right to one exchange on a connection that others share. It ends in [`Pool::release`], also when the connection
+/// has ended before it.
+#[derive(Debug)]
+#[must_use]
+pub struct Share {
+    pub key: SlotKey,
+    pub endpoint: usize,
+    /// Exchanges before this one.
+    pub used: u64,
+    /// Since the connection was opened.
+    pub age: Duration,
+}
+
 /// What became of a request for a connection.
 #[derive(Debug)]
 pub enum Arrival<C> {
     Lease(Lease<C>),
+    Share(Share),
     Wait(WaiterKey),
 }
 
@@ -80,6 +102,8 @@ pub enum OpenFailure {
     Unanswered,
     /// Answered the first GET_VALUES and closed: PHP before 8.2.13, or a worker that stops (facts 1.2, 6.2).
     ClosedBehindAnswer,
+    /// Not php-fpm: closed where it was asked what it can.
+    Unasked,
     /// Closed, or answered something else.
     Handshake,
 }

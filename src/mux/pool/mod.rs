@@ -16,6 +16,8 @@
 //! one the driver takes directives from [`Pool::poll_directive`] until there are none, and calls [`Pool::tick`] again no
 //! later than [`Pool::next_deadline`].
 //!
+//! With an application other than php-fpm exchanges share connections: see `share`.
+//!
 //! The pool is generic over what the driver keeps of a waiter (`W`) and of an idle connection (`C`): it holds them and
 //! hands them on, and never looks inside.
 
@@ -23,6 +25,7 @@ mod endpoint;
 mod idle;
 mod lease;
 mod queue;
+mod share;
 mod slot;
 
 use super::{
@@ -41,8 +44,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use lease::{Arrival, Directive, Handshake, Lease, OpenFailure, Settling};
+pub use lease::{Arrival, Directive, Handshake, Lease, OpenFailure, Settling, Share};
 pub use queue::WaiterKey;
+pub use share::Learned;
 pub use slot::SlotKey;
 
 /// How long a connection may be on its way (connecting, proving, settling) and still count as one that a waiter can
@@ -55,6 +59,7 @@ const FENCE_WITHIN: Duration = Duration::from_millis(5);
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Pool<W, C> {
+    application: config::Application,
     connections: config::Connections,
     endpoints: Vec<Endpoint>,
     slots: Slots<C>,
@@ -80,6 +85,7 @@ pub struct Pool<W, C> {
 impl<W, C> Pool<W, C> {
     pub fn new(pool: &config::Pool) -> Self {
         Self {
+            application: pool.application,
             connections: pool.connections.clone(),
             endpoints: pool.endpoints.iter().map(|address| Endpoint::new(address.to_string())).collect(),
             slots: Slots::default(),
@@ -105,9 +111,9 @@ impl<W, C> Pool<W, C> {
     /// The exchange is refused: the queue is full, or no endpoint is up.
     pub fn arrive(&mut self, again: bool, waiter: impl FnOnce() -> W, now: Instant) -> Result<Arrival<C>, Refusal> {
         if self.queue.is_empty()
-            && let Some(lease) = self.checkout(now)
+            && let Some(arrival) = self.checkout_any(now)
         {
-            return Ok(Arrival::Lease(lease));
+            return Ok(arrival);
         }
         if !self.any_up() {
             return Err(Refusal::NoEndpoint);
@@ -193,6 +199,7 @@ impl<W, C> Pool<W, C> {
     /// Take nothing new to keep: idle connections close now, others behind their exchange.
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
+        self.drain_shared(now);
         for key in self.slots.idle() {
             if self.slots.get(key).unfenced {
                 self.probe(key, now);
@@ -245,6 +252,10 @@ impl<W, C> Pool<W, C> {
             OpenFailure::ClosedBehindAnswer => {
                 endpoint.recovered();
                 endpoint.saw_close_behind_answer(now)
+            }
+            OpenFailure::Unasked => {
+                endpoint.learn(Learned::Mute);
+                false
             }
             OpenFailure::Connect | OpenFailure::Handshake => {
                 let at = endpoint.failed(now);
@@ -333,7 +344,10 @@ impl<W, C> Pool<W, C> {
             name: endpoint.name.clone(),
             connections: endpoint.counts_with_ghosts(now),
             limit: self.connections.per_endpoint as usize,
-            in_flight: endpoint.count(ConnectionState::Leased),
+            in_flight: match self.application {
+                config::Application::PhpFpm => endpoint.count(ConnectionState::Leased),
+                config::Application::Generic => endpoint.in_flight,
+            },
             up: endpoint.health() != Health::Down,
             ejections: endpoint.ejections(),
         });
@@ -346,6 +360,13 @@ impl<W, C> Pool<W, C> {
     }
 
     // ---------------------------------------------------------------- connections
+
+    fn checkout_any(&mut self, now: Instant) -> Option<Arrival<C>> {
+        match self.application {
+            config::Application::PhpFpm => self.checkout(now).map(Arrival::Lease),
+            config::Application::Generic => self.checkout_share(now).map(Arrival::Share),
+        }
+    }
 
     /// The idle connection to use: of the endpoint with the fewest leased, the most recently used.
     fn checkout(&mut self, now: Instant) -> Option<Lease<C>> {
@@ -464,9 +485,26 @@ impl<W, C> Pool<W, C> {
             return;
         }
         self.late = now.checked_sub(PATIENCE);
-        for _ in self.young().count()..self.queue.len() {
+        let mut expected: usize = self.young().map(|(_, slot)| self.expected_of(*slot)).sum();
+        while expected < self.queue.len() {
             let Some(index) = self.best_to_open(now) else { return };
             self.open(index, now);
+            expected += self.places_of(index);
+        }
+    }
+
+    /// Waiters that a connection on its way will serve.
+    fn expected_of(&self, slot: usize) -> usize {
+        match self.application {
+            config::Application::PhpFpm => 1,
+            config::Application::Generic => self.places_of(self.slots.endpoint_at(slot)),
+        }
+    }
+
+    fn places_of(&self, index: usize) -> usize {
+        match self.application {
+            config::Application::PhpFpm => 1,
+            config::Application::Generic => self.places_at(index) as usize,
         }
     }
 
@@ -478,8 +516,9 @@ impl<W, C> Pool<W, C> {
 
     /// The endpoint with the fewest connections that has room and is not left alone after a failure.
     fn best_to_open(&self, now: Instant) -> Option<usize> {
-        let limit = self.connections.per_endpoint as usize;
-        let open = self.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.may_open(limit));
+        let open = self.endpoints.iter().enumerate().filter(|(index, endpoint)| {
+            endpoint.may_open(self.connections_at(*index)) && !endpoint.is_being_asked(self.application)
+        });
         open.min_by_key(|(_, endpoint)| endpoint.occupied(now)).map(|(index, _)| index)
     }
 
@@ -492,7 +531,10 @@ impl<W, C> Pool<W, C> {
         if endpoint.occupied(now) >= limit {
             endpoint.replace_ghost(now);
         }
-        let handshake = endpoint.handshake(now);
+        let handshake = match self.application {
+            config::Application::PhpFpm => endpoint.handshake(now),
+            config::Application::Generic => endpoint.question(self.connections.multiplex),
+        };
         endpoint.moved(None, Some(ConnectionState::Connecting));
         let key = self.slots.insert(index, now);
         self.coming.insert((now, key.index()));

@@ -1,11 +1,12 @@
 //! The connections of a pool, and keys to them that never go stale unnoticed.
 
+use super::share::Places;
 use crate::mux::label::ConnectionState;
 use slab::Slab;
 use std::time::Instant;
 
 /// Names one connection: a place, and a serial number that never comes again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotKey {
     index: usize,
     serial: u64,
@@ -31,6 +32,8 @@ pub(super) struct Slot<C> {
     pub(super) connection: Option<C>,
     /// Free, but the fence behind its last exchange has not been sent; whoever is leased it sends that first.
     pub(super) unfenced: bool,
+    /// Of a connection that exchanges share; the driver has it.
+    pub(super) places: Option<Places>,
     serial: u64,
 }
 
@@ -51,8 +54,17 @@ impl<C> Slots<C> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let state = ConnectionState::Connecting;
-        let slot =
-            Slot { endpoint, state, since: now, opened: now, used: 0, connection: None, unfenced: false, serial };
+        let slot = Slot {
+            endpoint,
+            state,
+            since: now,
+            opened: now,
+            used: 0,
+            connection: None,
+            unfenced: false,
+            places: None,
+            serial,
+        };
         SlotKey { index: self.slab.insert(slot), serial }
     }
 
@@ -70,6 +82,11 @@ impl<C> Slots<C> {
         self.slab.get_mut(key.index).filter(|slot| slot.serial == key.serial)
     }
 
+    /// The endpoint of the connection at a place, which is taken.
+    pub(super) fn endpoint_at(&self, index: usize) -> usize {
+        self.slab[index].endpoint
+    }
+
     pub(super) fn remove(&mut self, key: SlotKey) -> Slot<C> {
         self.get(key);
         self.slab.remove(key.index)
@@ -78,6 +95,12 @@ impl<C> Slots<C> {
     pub(super) fn idle(&self) -> Vec<SlotKey> {
         let idle = self.slab.iter().filter(|(_, slot)| slot.connection.is_some());
         idle.map(|(index, slot)| SlotKey { index, serial: slot.serial }).collect()
+    }
+
+    /// Every shared connection.
+    pub(super) fn shared(&self) -> Vec<SlotKey> {
+        let shared = self.slab.iter().filter(|(_, slot)| slot.places.is_some());
+        shared.map(|(index, slot)| SlotKey { index, serial: slot.serial }).collect()
     }
 
     pub(super) fn idle_mut(&mut self) -> impl Iterator<Item = (SlotKey, &mut C)> {

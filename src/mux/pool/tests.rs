@@ -76,6 +76,7 @@ impl World {
             Ok(Arrival::Wait(key)) => {
                 self.waiting.insert(waiter, key);
             }
+            Ok(Arrival::Share(_)) => panic!("php-fpm's connections are not shared"),
             Err(refusal) => self.log.push(format!("refuse {waiter} {}", refusal.label())),
         }
         self.obey();
@@ -202,6 +203,7 @@ impl World {
                 Directive::Close { connection, reason, .. } => {
                     self.log.push(format!("close c{connection} {}", reason.label()));
                 }
+                Directive::GrantShare { .. } | Directive::CloseShared { .. } => panic!("php-fpm's connections are not shared"),
                 Directive::Probe { settling, connection } => {
                     self.settling.insert(connection, settling);
                     self.log.push(format!("probe c{connection}"));

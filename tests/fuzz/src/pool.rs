@@ -139,6 +139,7 @@ impl Driver {
                 assert!(self.waiting.is_empty(), "overtaken");
                 self.granted(lease);
             }
+            Ok(Arrival::Share(_)) => panic!("php-fpm's connections are not shared"),
             Ok(Arrival::Wait(key)) => {
                 self.waiting.insert(waiter, key);
                 self.order[usize::from(!again)].push_back(waiter);
@@ -254,6 +255,7 @@ impl Driver {
                     assert!(self.idle.remove(&connection), "closed in use");
                     self.closed += 1;
                 }
+                Directive::GrantShare { .. } | Directive::CloseShared { .. } => panic!("php-fpm's connections are not shared"),
                 Directive::Probe { settling, connection } => {
                     assert!(self.idle.remove(&connection), "asked in use");
                     self.settling.push((settling, connection));

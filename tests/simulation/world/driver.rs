@@ -22,6 +22,7 @@ impl World {
                 assert_eq!(self.queue.len(), 0, "overtaken by exchange {exchange}");
                 self.granted(exchange, lease);
             }
+            Ok(Arrival::Share(_)) => panic!("php-fpm's connections are not shared"),
             Ok(Arrival::Wait(key)) => {
                 assert!(again || !full, "the queue is full");
                 self.queue.push(exchange, again, self.now);
@@ -96,6 +97,7 @@ impl World {
                     assert!(connection.owed.is_none() || self.gone(connection.link), "closed with a fence unsent");
                     self.close(connection.link);
                 }
+                Directive::GrantShare { .. } | Directive::CloseShared { .. } => panic!("php-fpm's connections are not shared"),
                 Directive::Probe { settling, mut connection } => {
                     assert!(matches!(self.connections[connection.link].role, Role::Idle), "asked while in use");
                     let proof = match connection.owed.take() {

@@ -58,6 +58,7 @@ pub(super) fn serve(socket: Socket, shared: &Arc<Shared>) {
         let mut tally = half.tally();
         tally.connections += 1;
         tally.open_connections += 1;
+        tally.most_open_connections = tally.most_open_connections.max(tally.open_connections);
     }
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -139,7 +140,7 @@ impl Half<'_> {
             state.urgent.extend(end_request(id, 0, 1));
             return;
         }
-        state.open.insert(id, Request::begin(content));
+        state.open.insert(id, Request::begin(content, !self.shared.values.multiplexes));
         let open = state.open.values().filter(|request| !request.ended_early).count();
         tally.begin(open);
     }

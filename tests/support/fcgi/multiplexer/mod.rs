@@ -25,7 +25,8 @@ pub use tally::Tally;
 /// How GET_VALUES is answered, and what is kept of what was announced.
 #[derive(Clone, Copy, Debug)]
 pub struct Values {
-    /// FCGI_MPXS_CONNS. Without it a second request on a connection is answered CANT_MPX_CONN.
+    /// FCGI_MPXS_CONNS. Without it a second request on a connection is answered CANT_MPX_CONN, and a request is whole
+    /// when its body is as long as it must be, as for php-fpm.
     pub multiplexes: bool,
     /// FCGI_MAX_CONNS.
     pub max_conns: Option<u32>,

@@ -17,6 +17,8 @@ const AUTHORIZER: u16 = 2;
 pub(super) struct Request {
     pub(super) keep: bool,
     role: u16,
+    /// STDIN has come when it is as long as it must be, as for php-fpm: its end may come later.
+    by_length: bool,
     raw_params: Vec<u8>,
     pub(super) wanted: Wanted,
     pub(super) method: String,
@@ -54,8 +56,9 @@ pub(super) enum Turn {
 }
 
 impl Request {
-    pub(super) fn begin(content: &[u8]) -> Self {
+    pub(super) fn begin(content: &[u8], by_length: bool) -> Self {
         Self {
+            by_length,
             role: u16::from_be_bytes([content[0], content[1]]),
             keep: content[2] & 1 == 1,
             raw_params: Vec::new(),
@@ -186,7 +189,8 @@ impl Request {
     }
 
     fn has_come(&self) -> bool {
-        self.role == AUTHORIZER || self.stdin.ended && (self.role != 3 || self.data.ended)
+        let whole = self.by_length && self.stdin.received == self.wanted.body.unwrap_or(0);
+        self.role == AUTHORIZER || whole || self.stdin.ended && (self.role != 3 || self.data.ended)
     }
 
     fn may_end(&self) -> bool {

@@ -11,6 +11,7 @@ const DEFECTS: usize = 20;
 pub struct Tally {
     pub connections: usize,
     pub open_connections: usize,
+    pub most_open_connections: usize,
     /// GET_VALUES that came.
     pub asked_values: usize,
     pub begun: usize,
