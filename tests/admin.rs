@@ -333,6 +333,7 @@ fn config() -> Config {
         address: config::ListenAddress::Unix { path: "/run/fcgimux.sock".into(), mode: 0o660, group: None },
         pool: "php".to_owned(),
         max_connections: 1024,
+        max_requests_in_flight: 128,
         read_timeout: SECOND,
         write_timeout: SECOND,
     };
@@ -360,6 +361,10 @@ fn pool() -> config::Pool {
             reprove_after: SECOND,
             max_age: None,
             max_requests: None,
+            multiplex: config::Multiplex::Auto,
+            max_requests_in_flight: 32,
+            buffer: 65536,
+            stall_timeout: 5 * SECOND,
         },
         queue: config::Queue { depth: 1024, timeout: 10 * SECOND },
         timeouts: config::Timeouts {

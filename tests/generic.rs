@@ -15,7 +15,7 @@ use support::{
     Fcgimux, Load, Request,
     apps::{App, Program},
     bounded, download, eventually,
-    fcgi::Call,
+    fcgi::{self, Call},
     upload, wait_until,
 };
 use visitor::{Answer, Visitor};
@@ -134,6 +134,32 @@ fn requests_share_a_connection_of_an_application_that_multiplexes() {
     }
 }
 
+/// A body of records that nobody asked for, with a request behind them, `shift` bytes from its start.
+fn planted(app: &App, shift: usize, log: &str) -> Vec<u8> {
+    let unit = fcgi::record(fcgi::STDOUT, 9, b"to skip.");
+    let request = app.get(&format!("watch=write&ms=1&token=planted&log={}", app.log_file(log))).id(7);
+    let sled = unit.iter().copied().cycle().take(unit.len() * 1_000);
+    [vec![b'x'; shift], sled.collect(), request.bytes()].concat()
+}
+
+/// Where a library's buffer ends it goes on reading the body as records (G10): at some shift these begin there.
+#[test]
+fn a_request_planted_in_a_body_that_nobody_reads_is_never_executed() {
+    for program in [Program::libfcgi as fn() -> Program, Program::perl] {
+        bounded(LIMIT, move || {
+            let app = program().start();
+            let mux = Fcgimux::to(app.address()).pool("application: generic").start();
+            for shift in 0..16 {
+                app.connect().call(&app.post("early", planted(&app, shift, "direct")), SOON).whole();
+                mux.call(&app.post("early", planted(&app, shift, "behind")), SOON).whole();
+                assert!(mux.call(&app.get("early"), SOON).ended);
+            }
+            wait_until("it is executed where fcgimux is not between", || !app.notes("direct").is_empty());
+            assert_eq!(app.notes("behind"), Vec::<String>::new());
+        });
+    }
+}
+
 /// The same answer as without anything between: status, body, and what the program says in headers.
 #[track_caller]
 fn assert_same(app: &App, answer: &Answer, direct: &Call) {
@@ -178,7 +204,7 @@ fn carries_large_bodies(app: &App, server: &Running) {
 
 /// Each chunk is with the visitor before the next is sent.
 fn streams(server: &Running, mux: &Fcgimux) {
-    let pause = 250;
+    let pause = 200;
     support::in_three_attempts(|| {
         let times = Visitor::of(server.address()).chunks(&format!("/app.php?stream=4&pause={pause}"));
         assert_eq!(times.len(), 4, "{}", mux.log());
@@ -191,7 +217,7 @@ fn streams(server: &Running, mux: &Fcgimux) {
 
 fn outlives_a_visitor(app: &App, server: &Running, front: &Front, mux: &Fcgimux, abort: &Abort) {
     let log = format!("watch-{}", front.name.replace([' ', ','], "-"));
-    let path = format!("/app.php?watch=write&ms=1500&token=gone&log={}", app.log_file(&log));
+    let path = format!("/app.php?watch=write&ms=700&token=gone&log={}", app.log_file(&log));
     Visitor::of(server.address()).leave_in(&path, "watch\n");
     wait_until("the application's writing ends", || app.notes(&log).len() == 2);
     let seen = app.notes(&log)[1].contains("write failed");

@@ -112,7 +112,8 @@ impl Beside {
     fn begin(mux: &Fcgimux, application: &Multiplexer) -> Self {
         let mut web_server = WebServer::connect(&mux.socket().display().to_string());
         let delay = format!("delay={}", BESIDE.as_millis());
-        let tokens: Vec<_> = (0..5).map(|number| format!("beside{number}")).collect();
+        let before = application.count(support::fcgi::Tally::executed_tokens);
+        let tokens: Vec<_> = (0..5).map(|number| format!("beside{before}-{number}")).collect();
         for token in &tokens {
             web_server.begin(Errand::get(token, 30_000).and(&delay));
         }

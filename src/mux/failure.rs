@@ -107,9 +107,7 @@ impl Failure {
             (Origin::WebServer, _) => Closed::Gone,
             (_, Kind::Timeout(_) | Kind::Stalled) => Closed::Timeout,
             (_, Kind::Protocol(_)) => Closed::Protocol,
-            (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted | Kind::Rejected(_)) => {
-                Closed::Broken
-            },
+            (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted | Kind::Rejected(_)) => Closed::Broken,
         }
     }
 

@@ -10,6 +10,7 @@
 //! | it sends | what dies |
 //! |---|---|
 //! | a record of an id that it has not begun, or that has ended | nothing: it is passed over |
+//! | a request behind one that wants the connection closed | nothing: it is passed over |
 //! | a role, or one request more than may be | that request, by END_REQUEST |
 //! | params or a body that are malformed or too large | that exchange, by a response that says so |
 //! | ABORT_REQUEST | that exchange |
@@ -293,7 +294,10 @@ impl<B: Default> Intake<B> {
         if self.requests.get(id).is_some() {
             return Err(Violation::BeginTwice(id));
         }
-        let refused = if self.last || (self.limits.requests == 1 && !self.requests.is_empty()) {
+        if self.last {
+            return Ok(None); // the connection closes before its turn
+        }
+        let refused = if self.limits.requests == 1 && !self.requests.is_empty() {
             Some(ProtocolStatus::CantMpxConn)
         } else if self.requests.len() >= self.limits.requests as usize {
             Some(ProtocolStatus::Overloaded)
@@ -316,10 +320,7 @@ impl<B: Default> Intake<B> {
     /// Says so in words as well: HAProxy does not look at the status, and would wait for a response.
     fn refuse_begin(&self, id: u16, status: ProtocolStatus) -> Event {
         let mut out = vec![];
-        let detail = match self.last {
-            true => "a request behind one that closes the connection".to_owned(),
-            false => format!("more than {} requests at once (max_requests_in_flight)", self.limits.requests),
-        };
+        let detail = format!("more than {} requests at once (max_requests_in_flight)", self.limits.requests);
         put_rejection(&mut out, id, status, &detail);
         Event::Answer(out)
     }

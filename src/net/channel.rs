@@ -114,7 +114,8 @@ impl Channel {
 
     /// Carries records both ways until the connection ends.
     pub(super) async fn drive(self: Arc<Self>, pool: Arc<SharedPool>, mut upstream: Upstream) {
-        let mut drive = Drive { pool: &pool, carry: vec![], alarm: pool.alarm(), values: None, stalled: false, reported: false };
+        let mut drive =
+            Drive { pool: &pool, carry: vec![], alarm: pool.alarm(), values: None, stalled: false, reported: false };
         let end = poll_fn(|context| self.poll_drive(context, &mut upstream, &mut drive)).await;
         // First the connection, then its place: the next one may be opened at once.
         drop(upstream);

@@ -1,9 +1,9 @@
 //! One request from its arrival to its end: a connection for it, an attempt, another one if need be, an answer.
 
 use super::{
+    channel::Place,
     clock,
     exchange::{Exchange, READS, Scene, WATCH_AFTER},
-    channel::Place,
     outgoing::Outgoing,
     pool::{Carrier, Facts, Leased, Waiting, Wanted},
     scratch,
@@ -262,12 +262,8 @@ impl Site {
         let keep_conn = !place.single || bodiless;
         // Only one that takes a request at a time answers in the order in which it was asked.
         let proven = place.single && !request.idempotent() && self.pool.answers(facts.endpoint);
-        let streams: &[RecordKind] = match request.role {
-            Role::Authorizer => &[],
-            Role::Filter => &[RecordKind::Stdin, RecordKind::Data],
-            _ => &[RecordKind::Stdin],
-        };
-        let opened = place.open(Opening { theirs: request.id, streams, proven }, |id, out| {
+        let opening = Opening { theirs: request.id, streams: streams_of(request.role), proven };
+        let opened = place.open(opening, |id, out| {
             if proven {
                 out.extend(question());
             }
@@ -389,6 +385,15 @@ impl Site {
                 "request"
             );
         }
+    }
+}
+
+/// What follows of a request behind its params.
+const fn streams_of(role: Role) -> &'static [RecordKind] {
+    match role {
+        Role::Authorizer => &[],
+        Role::Filter => &[RecordKind::Stdin, RecordKind::Data],
+        Role::Responder | Role::Other(_) => &[RecordKind::Stdin],
     }
 }
 

@@ -13,9 +13,7 @@ use crate::{
         channel::Values,
         label::{Closed, Refusal, RetryReason},
         policy::Policy,
-        pool::{
-            Arrival, Directive, Handshake, Learned, Lease, OpenFailure, Pool, Settling, Share, SlotKey, WaiterKey,
-        },
+        pool::{Arrival, Directive, Handshake, Learned, Lease, OpenFailure, Pool, Settling, Share, SlotKey, WaiterKey},
         proof::Clean,
         reply::Finished,
         snapshot::PoolSnapshot,

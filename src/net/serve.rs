@@ -7,10 +7,11 @@
 use super::{
     clock,
     dispatch::{Ended, Job},
+    exchanges::Exchanges,
     pool::SharedPool,
     socket::Socket,
     upload::Replay,
-    webserver::{BodyStorage, Downstream, Heard, Over},
+    webserver::{BodyStorage, Downstream, Heard, Over, WebServer},
 };
 use crate::{
     config::Listener,
@@ -20,10 +21,9 @@ use crate::{
         refuse::{Refused, put_response},
     },
 };
-use futures_util::stream::{FuturesUnordered, Stream};
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -56,10 +56,11 @@ impl Site {
             intake.refuse_all(Refused { refusal: Refusal::Connections, detail });
         }
         let web = Downstream::new(socket, intake, self.storage.clone(), self.pool.clone());
-        let mut exchanges = FuturesUnordered::new();
+        let first = pin!(None);
+        let mut exchanges = Exchanges::new(first);
         // Its request was refused before all of it had come.
         let mut sending = false;
-        while let Some(heard) = self.next(&web, Pin::new(&mut exchanges)).await {
+        while let Some(heard) = self.next(&web, &mut exchanges).await {
             match heard {
                 Heard::Request(request, spool) => {
                     // Others may come while this one runs.
@@ -75,7 +76,6 @@ impl Site {
                 }
             }
         }
-        drop(exchanges);
         self.close(&web, sending).await;
     }
 
@@ -83,14 +83,14 @@ impl Site {
     async fn next(
         &self,
         web: &Downstream,
-        mut exchanges: Pin<&mut FuturesUnordered<impl Future<Output = Ended>>>,
+        exchanges: &mut Exchanges<'_, impl Future<Output = Ended>>,
     ) -> Option<Heard> {
         let mut draining = pin!(self.draining.cancelled());
         let mut alarm = self.pool.alarm();
         let mut heard_at = clock::now();
         let mut have = web.lock().received();
         poll_fn(|context| {
-            poll_exchanges(context, web, exchanges.as_mut());
+            poll_exchanges(context, web, exchanges);
             let mut web = web.lock();
             loop {
                 if exchanges.is_empty() {
@@ -101,13 +101,9 @@ impl Site {
                 }
                 let listening = exchanges.is_empty() || web.is_watched() || web.has_unread();
                 if listening && !web.is_over() {
-                    match web.poll_hear(context) {
-                        Poll::Ready(Ok(heard)) => return Poll::Ready(Some(heard)),
-                        Poll::Ready(Err(over)) => {
-                            self.note(&over);
-                            web.gone(over);
-                            continue;
-                        }
+                    match self.poll_hear(context, &mut web) {
+                        Poll::Ready(None) => continue,
+                        Poll::Ready(heard) => return Poll::Ready(heard),
                         Poll::Pending => {}
                     }
                 }
@@ -133,8 +129,8 @@ impl Site {
                     return Poll::Ready(None);
                 }
                 let stall = web.stall_deadline();
-                let deadline = stall.or(owed.then_some(heard_at + self.listener.read_timeout));
-                if alarm.poll(context, deadline).is_pending() {
+                let silent = owed.then_some(heard_at + self.listener.read_timeout);
+                if alarm.poll(context, stall.or(silent)).is_pending() {
                     return Poll::Pending;
                 }
                 if stall.is_some() {
@@ -142,15 +138,32 @@ impl Site {
                     web.stalled();
                     return Poll::Pending;
                 }
-                let why = Refused { refusal: Refusal::ReadTimeout, detail: Over::Silent.to_string() };
-                if let Some(heard) = web.give_up_open(why) {
+                if let Some(heard) = self.give_up(&mut web) {
                     return Poll::Ready(Some(heard));
                 }
-                self.note(&Over::Silent);
-                web.gone(Over::Silent);
             }
         })
         .await
+    }
+
+    /// Ready with nothing where the connection is over.
+    fn poll_hear(&self, context: &mut Context<'_>, web: &mut WebServer) -> Poll<Option<Heard>> {
+        web.poll_hear(context).map(|heard| heard.map_err(|over| self.end(web, over)).ok())
+    }
+
+    /// The web server has been silent for too long: its request is refused, or the connection is over.
+    fn give_up(&self, web: &mut WebServer) -> Option<Heard> {
+        let why = Refused { refusal: Refusal::ReadTimeout, detail: Over::Silent.to_string() };
+        let heard = web.give_up_open(why);
+        if heard.is_none() {
+            self.end(web, Over::Silent);
+        }
+        heard
+    }
+
+    fn end(&self, web: &mut WebServer, over: Over) {
+        self.note(&over);
+        web.gone(over);
     }
 
     /// One line for a connection that did not end as it should.
@@ -203,9 +216,9 @@ impl Site {
 fn poll_exchanges(
     context: &mut Context<'_>,
     web: &Downstream,
-    mut exchanges: Pin<&mut FuturesUnordered<impl Future<Output = Ended>>>,
+    exchanges: &mut Exchanges<'_, impl Future<Output = Ended>>,
 ) {
-    while let Poll::Ready(Some(ended)) = exchanges.as_mut().poll_next(context) {
+    while let Some(ended) = exchanges.poll_ended(context) {
         let mut web = web.lock();
         match ended {
             Ended::Answered(id) => web.ended(id),

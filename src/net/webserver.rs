@@ -3,13 +3,16 @@
 //! Its reader and its exchanges share it, all in one task: [`Downstream`]. Whatever is sent ends with a record, so that
 //! several responses, and answers of our own, may follow each other in any order.
 
-use super::{clock, pool::SharedPool, scratch, socket::Socket, spool::Spool, upload::Upload};
+mod held;
+mod over;
+
+use super::{clock, pool::SharedPool, scratch, socket::Socket, spool::Spool};
 use crate::{
     config::Application,
     mux::{
         Request,
         failure::Kind,
-        intake::{Event, Intake, Stream, Violation},
+        intake::{Event, Intake, Stream},
         label::Refusal,
         refuse::{Refused, put_break, put_end, put_note},
     },
@@ -22,6 +25,9 @@ use std::{
     task::{Context, Poll, Waker, ready},
     time::Instant,
 };
+
+pub(super) use held::{Held, Told};
+pub(super) use over::Over;
 
 /// Answers to management records that wait for what was sent before; above that a web server is not read from.
 const MAX_ANSWERS: usize = 64 * 1024;
@@ -93,46 +99,6 @@ pub(super) struct WebServer {
     pool: Arc<SharedPool>,
 }
 
-/// What is kept of a request between its first and its last record.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    /// Its body, until its exchange begins; of one that goes on as it comes nothing.
-    spool: Option<Spool>,
-    /// Of a body that goes on as it comes, what its exchange has not taken.
-    upload: Upload,
-    /// When the web server last sent something of it.
-    sent_at: Option<Instant>,
-    /// A part of its response has been sent.
-    responding: bool,
-    /// What its exchange must hear of, and whom to wake for it.
-    told: Option<Told>,
-    listener: Option<Waker>,
-}
-
-/// What an exchange is told of its web server.
-#[derive(Debug)]
-pub(super) enum Told {
-    /// It takes the request back.
-    Aborted,
-    /// The rest of the request cannot be taken in.
-    Cut(Refused),
-    /// Nothing takes its body, and other requests wait behind that.
-    Stalled,
-    /// The connection is over.
-    Gone(Kind),
-}
-
-impl From<Told> for Kind {
-    fn from(told: Told) -> Self {
-        match told {
-            Told::Aborted => Self::Aborted,
-            Told::Cut(why) => Self::Protocol(why.detail),
-            Told::Stalled => Self::Stalled,
-            Told::Gone(kind) => kind,
-        }
-    }
-}
-
 /// Where the bodies of requests are kept.
 #[derive(Clone, Debug)]
 pub(super) struct BodyStorage {
@@ -153,30 +119,6 @@ pub(super) enum Heard {
         keep_conn: bool,
         why: Refused,
     },
-}
-
-/// The connection is over.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Over {
-    #[error("web server closed the connection")]
-    Closed,
-    #[error("connection of the web server broke: {0}")]
-    Broken(#[from] io::Error),
-    #[error("web server broke the protocol: {0}")]
-    Violation(#[from] Violation),
-    #[error("web server did not send the rest of its request in time (timeouts.read)")]
-    Silent,
-}
-
-impl From<Over> for Kind {
-    fn from(over: Over) -> Self {
-        match over {
-            Over::Closed => Self::Closed,
-            Over::Broken(error) => Self::Broken(error.to_string()),
-            Over::Silent => Self::Timeout("read"),
-            Over::Violation(_) => Self::Protocol(over.to_string()),
-        }
-    }
 }
 
 impl WebServer {

@@ -11,7 +11,10 @@
 
 use super::{
     Beside, ONE, SOON, assert_right, assert_status, closed, dropped, get, post,
-    support::{Fcgimux, fcgi::Multiplexer},
+    support::{
+        Fcgimux,
+        fcgi::{Call, Multiplexer, Reply},
+    },
     wait_executed, with,
 };
 
@@ -57,21 +60,28 @@ fn management_records_that_nobody_asked_for_end_nothing() {
     });
 }
 
+/// What was done wrong to this one, beside others.
+#[track_caller]
+fn call_wrong(mux: &Fcgimux, application: &Multiplexer, call: &Call) -> Reply {
+    let beside = Beside::begin(mux, application);
+    let reply = mux.call(call, SOON);
+    beside.assert_right();
+    reply
+}
+
 /// The one that it belongs to, before its response began and in the middle of it.
 #[track_caller]
 fn assert_broken_alone(mux: &Fcgimux, application: &Multiplexer, wrong: &str) {
-    let beside = Beside::begin(mux, application);
     let token = format!("{wrong}-before");
-    let reply = mux.call(&post(1, &token, &format!("&wrong={wrong}")), SOON);
+    let reply = call_wrong(mux, application, &post(1, &token, &format!("&wrong={wrong}")));
     assert_status(&reply, 502);
     let token = format!("{wrong}-in");
-    let reply = mux.call(&post(1, &token, &format!("&wrong={wrong}&at=300")), SOON);
+    let reply = call_wrong(mux, application, &post(1, &token, &format!("&wrong={wrong}&at=300")));
     assert!(!reply.ended, "{wrong}: what was cut has no end: {reply:?}");
     let token = format!("{wrong}-again");
-    let reply = mux.call(&get(1, &token, &format!("&wrong={wrong}&times=1")), SOON);
+    let reply = call_wrong(mux, application, &get(1, &token, &format!("&wrong={wrong}&times=1")));
     assert_right(&reply, &token);
     assert_eq!(application.executed(&token), 2, "sent again");
-    beside.assert_right();
 }
 
 #[test]

@@ -44,10 +44,11 @@ fn a_request_that_is_taken_back_is_ended_once_and_the_others_live() {
 fn a_request_can_be_taken_back_at_any_point() {
     with(ONE, "", |mux, application| {
         let mut connection = mux.connect();
-        let call = post(1, "one", "&delay=20000");
-        let whole = call.bytes();
-        let head = call.head().len();
-        for (cut, reaches) in [(16, false), (head - 8, false), (head, true), (head + 108, true), (whole.len(), true)] {
+        let make = |number: usize| post(1, &format!("one{number}"), "&delay=20000");
+        let (head, length) = (make(0).head().len(), make(0).bytes().len());
+        let cuts = [(16, false), (head - 8, false), (head, true), (head + 108, true), (length, true)];
+        for (number, (cut, reaches)) in cuts.into_iter().enumerate() {
+            let whole = make(number).bytes();
             let before = application.tally();
             // A record that has begun must be ended.
             let mut part = whole[..cut].to_vec();

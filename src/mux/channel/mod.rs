@@ -33,14 +33,16 @@
 //! those that [`Channel::poll_wake`] names, and the driver if [`Channel::wants_driver`].
 
 mod exchange;
+mod stall;
 mod values;
 
 use super::failure::Kind as Cause;
 use crate::wire::{
-    END_BODY_LEN, EndRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Piece, ProtocolStatus, ScanError, Scanner, VERSION,
-    put_record,
+    END_BODY_LEN, EndRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Piece, ProtocolStatus, ScanError, Scanner,
+    VERSION, put_record,
 };
 use exchange::{Exchange, Stage};
+use stall::Stalls;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
@@ -56,8 +58,6 @@ const MAX_VALUES: u16 = 1024;
 const MAX_RESTING: usize = 32 * 1024;
 /// An application is given so long to end an exchange that was aborted; then it counts as one that never will.
 const ABORT_PATIENCE: Duration = Duration::from_secs(5);
-/// Stalls shorter than this are how a fast response meets a reader that is not as fast; they are not held against it.
-const SHORT_STALL: Duration = Duration::from_millis(100);
 
 /// How an exchange ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,28 +99,11 @@ pub struct Freed {
     pub ended: bool,
 }
 
-#[derive(Debug)]
-struct Stall {
-    id: u16,
-    since: Instant,
-    /// Since when somebody else has waited for it.
-    held_up_since: Instant,
-}
-
-/// How much of its time a slow exchange has kept others waiting.
-#[derive(Debug)]
-struct Debt {
-    id: u16,
-    owed: Duration,
-    at: Instant,
-}
-
 /// See the [module](self). `N` wakes the owner of an exchange.
 #[derive(Debug)]
 pub struct Channel<N> {
     /// Bytes of one exchange that are kept in each direction.
     buffer: usize,
-    stall_timeout: Duration,
     /// It takes one exchange at a time.
     single: bool,
     /// It must be closed: an exchange cannot be ended otherwise.
@@ -141,10 +124,7 @@ pub struct Channel<N> {
     sent: usize,
     /// Exchanges whose BEGIN_REQUEST stands in `out` at this place and has not been sent.
     beginning: VecDeque<(usize, u16)>,
-    stall: Option<Stall>,
-    debt: Option<Debt>,
-    /// Stalls that are over, for the metrics.
-    stalls: Vec<Duration>,
+    stalls: Stalls,
     dropped: u64,
     values: Option<Values>,
     /// GET_VALUES that have been handed over and not answered.
@@ -160,7 +140,6 @@ impl<N> Channel<N> {
     pub fn new(buffer: usize, stall_timeout: Duration) -> Self {
         Self {
             buffer,
-            stall_timeout,
             single: false,
             doomed: false,
             scanner: Scanner::default(),
@@ -174,9 +153,7 @@ impl<N> Channel<N> {
             out: vec![],
             sent: 0,
             beginning: VecDeque::new(),
-            stall: None,
-            debt: None,
-            stalls: vec![],
+            stalls: Stalls::new(stall_timeout),
             dropped: 0,
             values: None,
             unanswered: 0,
@@ -190,20 +167,15 @@ impl<N> Channel<N> {
 
     /// Begins an exchange. `head` appends BEGIN_REQUEST and PARAMS under the id that it is told. Returns that id; `None`
     /// where the connection is over.
-    pub fn open(
-        &mut self,
-        opening: Opening<'_>,
-        head: impl FnOnce(u16, &mut Vec<u8>),
-        now: Instant,
-    ) -> Option<u16> {
+    pub fn open(&mut self, opening: Opening<'_>, head: impl FnOnce(u16, &mut Vec<u8>), now: Instant) -> Option<u16> {
         if self.broken.is_some() || self.doomed {
             return None;
         }
         let id = self.free_id()?;
         let mut bytes = vec![];
         head(id, &mut bytes);
-        if let Some(stall) = self.stall.as_mut().filter(|_| self.exchanges.len() == 1) {
-            stall.held_up_since = now;
+        if self.exchanges.len() == 1 {
+            self.stalls.joined(now);
         }
         self.unanswered += u32::from(opening.proven);
         self.exchanges.insert(id, Exchange::new(opening, bytes));
@@ -342,7 +314,7 @@ impl<N> Channel<N> {
             }
             self.woken.extend(exchange.listener());
         }
-        self.stall = None;
+        self.stalls.forget();
         (self.out, self.sent) = (vec![], 0);
         self.turns.clear();
     }
@@ -356,7 +328,7 @@ impl<N> Channel<N> {
         if self.stall_deadline().is_none_or(|at| now < at) {
             return;
         }
-        let Some(id) = self.stall.as_ref().map(|stall| stall.id) else { return };
+        let Some(id) = self.stalls.id() else { return };
         if let Some(exchange) = self.exchanges.get_mut(&id) {
             exchange.drop_response();
             exchange.end(Ending::Stalled);
@@ -389,14 +361,12 @@ impl<N> Channel<N> {
     }
 
     fn stall_deadline(&self) -> Option<Instant> {
-        let stall = self.stall.as_ref().filter(|_| self.exchanges.len() > 1)?;
-        let owed = self.debt.as_ref().filter(|debt| debt.id == stall.id).map_or(Duration::ZERO, |debt| debt.owed);
-        Some(stall.held_up_since + self.stall_timeout.saturating_sub(owed))
+        self.stalls.deadline().filter(|_| self.exchanges.len() > 1)
     }
 
     /// Stalls that are over, each one once.
     pub fn poll_stall(&mut self) -> Option<Duration> {
-        self.stalls.pop()
+        self.stalls.poll_over()
     }
 
     /// Records dropped since the last call.
@@ -407,12 +377,12 @@ impl<N> Channel<N> {
     // ---------------------------------------------------------------- getters
 
     pub fn is_stalled(&self) -> bool {
-        self.stall.is_some()
+        self.stalls.id().is_some()
     }
 
     /// Since when one exchange has held up the others.
     pub fn stalled_since(&self) -> Option<Instant> {
-        self.stall.as_ref().map(|stall| stall.since)
+        self.stalls.since()
     }
 
     /// Exchanges whose owner has not left, and those aborted that the application has not ended.
@@ -583,28 +553,15 @@ impl<N> Channel<N> {
     }
 
     fn begin_stall(&mut self, now: Instant) {
-        if let (None, Current::Response(id, _)) = (&self.stall, self.current) {
-            self.stall = Some(Stall { id, since: now, held_up_since: now });
+        if let Current::Response(id, _) = self.current {
+            self.stalls.begin(id, now);
         }
     }
 
     /// What this exchange did has made room again, if it was what the connection waited for.
     fn end_stall(&mut self, id: u16, now: Instant) {
-        let Some(stall) = self.stall.take_if(|stall| stall.id == id) else { return };
-        self.wants_driver = true;
-        if self.exchanges.len() < 2 {
-            return; // it held up nobody
-        }
-        let lasted = now.saturating_duration_since(stall.held_up_since);
-        self.stalls.push(lasted);
-        if lasted < SHORT_STALL {
-            return;
-        }
-        // Time in which others could go on pays off what it owes.
-        let before = self.debt.take().filter(|debt| debt.id == id).map_or(Duration::ZERO, |debt| {
-            debt.owed.saturating_sub(stall.since.saturating_duration_since(debt.at))
-        });
-        self.debt = Some(Debt { id, owed: before + lasted, at: now });
+        let held_up_others = self.exchanges.len() > 1;
+        self.wants_driver |= self.stalls.end(id, held_up_others, now);
     }
 }
 

@@ -203,7 +203,9 @@ impl World {
                 Directive::Close { connection, reason, .. } => {
                     self.log.push(format!("close c{connection} {}", reason.label()));
                 }
-                Directive::GrantShare { .. } | Directive::CloseShared { .. } => panic!("php-fpm's connections are not shared"),
+                Directive::GrantShare { .. } | Directive::CloseShared { .. } => {
+                    panic!("php-fpm's connections are not shared")
+                }
                 Directive::Probe { settling, connection } => {
                     self.settling.insert(connection, settling);
                     self.log.push(format!("probe c{connection}"));

@@ -73,6 +73,7 @@ fn reply(before: Before) -> Reply {
 fn model(bytes: &[u8], before: Before) -> Outcome {
     let mut proof_due = before != Nothing;
     let (mut forwarded, mut at, mut strays, mut ended, mut error) = (vec![], 0, false, false, None);
+    let mut text = vec![];
     while !ended && error.is_none() && at < bytes.len() {
         let rest = &bytes[at..];
         if rest[0] != VERSION {
@@ -89,9 +90,14 @@ fn model(bytes: &[u8], before: Before) -> Outcome {
                 error = Some(ReplyError::Kind(header.kind));
             }
             Kind::EndRequest if of_us && header.content != 8 => error = Some(ReplyError::EndLength(header.content)),
+            Kind::EndRequest if of_us && is_cut(&text) => error = Some(ReplyError::Head),
             Kind::Stdout | Kind::Stderr | Kind::EndRequest if of_us => {
                 forwarded.extend_from_slice(&[&record[..2], &THEIRS.to_be_bytes(), &record[4..]].concat());
                 ended = header.kind == Kind::EndRequest && whole;
+                if header.kind == Kind::Stdout {
+                    let content = &record[HEADER_LEN..];
+                    text.extend_from_slice(&content[..content.len().min(header.content.into())]);
+                }
             }
             Kind::Stdout | Kind::Stderr | Kind::EndRequest => strays |= !(proof_due && before == Fence),
             other => error = Some(ReplyError::Kind(other)),
@@ -101,6 +107,12 @@ fn model(bytes: &[u8], before: Before) -> Outcome {
     let left = if error.is_some() { vec![] } else { bytes[at..].to_vec() };
     let clean = ended.then_some(!strays && !proof_due);
     Outcome { started: !forwarded.is_empty(), forwarded, left, error, ended, clean, proof_due }
+}
+
+/// A header block that has begun and lacks its empty line.
+fn is_cut(text: &[u8]) -> bool {
+    let lines: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'\r').collect();
+    !text.is_empty() && !lines.starts_with(b"\n") && !lines.windows(2).any(|pair| pair == b"\n\n")
 }
 
 // ---------------------------------------------------------------- what an application writes
@@ -208,6 +220,19 @@ fn what_may_not_come_during_a_request_is_an_error() {
 }
 
 #[test]
+fn a_response_that_ends_inside_its_header_block_is_an_error() {
+    let stdout = |text: &str| record(Kind::Stdout, OURS, text.as_bytes(), 3);
+    for text in ["A: b", "A: b\r\n", "\r"] {
+        let outcome = read(reply(Nothing), [&[stdout(text), end(OURS, 0)].concat()[..]]);
+        assert_eq!((outcome.error, outcome.ended), (Some(ReplyError::Head), false), "{text:?}");
+    }
+    for whole in [vec![], stdout(""), stdout("\n"), [stdout("A: b\r"), stdout("\n\r\n")].concat()] {
+        let outcome = read(reply(Nothing), [&[whole, end(OURS, 0)].concat()[..]]);
+        assert_eq!((outcome.error, outcome.ended), (None, true));
+    }
+}
+
+#[test]
 fn what_came_before_an_error_goes_on_and_nothing_behind_it() {
     let stdout = |id| record(Kind::Stdout, id, b"part", 4);
     let bytes = [stdout(OURS), record(Kind::Params, OURS, b"x", 0), stdout(OURS)].concat();
@@ -246,7 +271,12 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(Kind::Stderr),
         1 => (0_u8..14).prop_map(Kind::from_byte),
     ];
-    let content = prop::collection::vec(any::<u8>(), 0..100);
+    let content = prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..100),
+        // Header blocks, and parts of them.
+        2 => Just(b"A: b\r\n\r\nc".to_vec()),
+        2 => prop::collection::vec(prop::sample::select(b"\r\n\na".to_vec()), 0..5),
+    ];
     prop_oneof![
         8 => (kind, id.clone(), content, any::<u8>()).prop_map(|(kind, id, content, n)| record(kind, id, &content, n)),
         2 => (id, 0_u8..9).prop_map(|(id, padding)| end(id, padding)),

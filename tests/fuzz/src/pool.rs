@@ -255,7 +255,9 @@ impl Driver {
                     assert!(self.idle.remove(&connection), "closed in use");
                     self.closed += 1;
                 }
-                Directive::GrantShare { .. } | Directive::CloseShared { .. } => panic!("php-fpm's connections are not shared"),
+                Directive::GrantShare { .. } | Directive::CloseShared { .. } => {
+                    panic!("php-fpm's connections are not shared")
+                }
                 Directive::Probe { settling, connection } => {
                     assert!(self.idle.remove(&connection), "asked in use");
                     self.settling.push((settling, connection));

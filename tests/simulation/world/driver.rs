@@ -97,7 +97,9 @@ impl World {
                     assert!(connection.owed.is_none() || self.gone(connection.link), "closed with a fence unsent");
                     self.close(connection.link);
                 }
-                Directive::GrantShare { .. } | Directive::CloseShared { .. } => panic!("php-fpm's connections are not shared"),
+                Directive::GrantShare { .. } | Directive::CloseShared { .. } => {
+                    panic!("php-fpm's connections are not shared")
+                }
                 Directive::Probe { settling, mut connection } => {
                     assert!(matches!(self.connections[connection.link].role, Role::Idle), "asked while in use");
                     let proof = match connection.owed.take() {
@@ -172,6 +174,7 @@ impl World {
             }
             Handshake::Prove => 1,
             Handshake::Learn => 2,
+            Handshake::Remind => unreachable!("php-fpm is asked and waited for"),
         };
         self.pool.connected(key, self.now);
         self.enter(link, Role::Proving(key, handshake, Proof::handshake(answers)));

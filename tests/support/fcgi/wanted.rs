@@ -117,6 +117,11 @@ impl OnAbort {
 }
 
 impl Wrong {
+    /// Nothing comes behind it as it should.
+    pub fn breaks(self) -> bool {
+        !matches!(self, Self::Hang | Self::Strays | Self::Trailing | Self::Management)
+    }
+
     fn read(word: &str) -> Self {
         match word {
             "hang" => Self::Hang,

@@ -12,6 +12,8 @@ use crate::support::fcgi::{
 
 /// What END_REQUEST comes so much after ABORT_REQUEST where it comes late.
 const LATE: Duration = Duration::from_millis(30);
+/// What came before it has been passed on by then.
+const BEFORE_WRONG: Duration = Duration::from_millis(50);
 const AUTHORIZER: u16 = 2;
 
 pub(super) struct Request {
@@ -34,6 +36,8 @@ pub(super) struct Request {
     /// END_REQUEST was sent and the rest is to follow all the same.
     pub(super) ended_early: bool,
     abort_due: Option<Instant>,
+    /// ABORT_REQUEST has come: its streams may end before they are whole.
+    is_aborted: bool,
     wrong: Option<Wrong>,
 }
 
@@ -72,6 +76,7 @@ impl Request {
             due: None,
             ended_early: false,
             abort_due: None,
+            is_aborted: false,
             wrong: None,
         }
     }
@@ -115,7 +120,7 @@ impl Request {
         let at = stream.received;
         stream.received += content.len() as u64;
         stream.ended = content.is_empty();
-        let wanted = wanted?;
+        let wanted = wanted.filter(|_| !self.is_aborted)?;
         if let Some(wrong) = pattern.first_difference(at, content) {
             return Some(format!("{token}: byte {wrong} of {name} is another's"));
         }
@@ -125,6 +130,7 @@ impl Request {
 
     /// ABORT_REQUEST came; the bytes to be sent for it, and whether it ended with that.
     pub(super) fn abort(&mut self, id: u16) -> (Vec<u8>, bool) {
+        self.is_aborted = true;
         match self.wanted.on_abort {
             OnAbort::AtOnce => (end_request(id, 0, 0), true),
             OnAbort::Go => {
@@ -171,6 +177,10 @@ impl Request {
         }
         if !self.is_written() {
             self.write_stdout(id, random, out);
+            if self.wrong.is_some_and(Wrong::breaks) && self.sent == self.wanted.at {
+                self.due = Some(Instant::now() + BEFORE_WRONG);
+                return Turn::Waits;
+            }
             return if self.is_written() && !self.may_end() { Turn::Waits } else { Turn::More };
         }
         if !self.may_end() {
