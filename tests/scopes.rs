@@ -41,6 +41,8 @@ fn with(connections: &'static str, listener: &'static str, test: impl FnOnce(&Fc
         let mux = Fcgimux::to(application.address())
             .pool("application: generic")
             .pool(&format!("connections: {{{idle}, {connections}}}"))
+            // More is lost here, of what little there is, than a budget for ordinary times allows to be sent again.
+            .pool("retry: {budget: 100%}")
             .listener(listener)
             .start();
         let level = Level::of(&mux);

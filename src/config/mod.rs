@@ -49,7 +49,7 @@ pub struct Listener {
     pub pool: String,
     /// Above so many connections at once a web server is answered 503.
     pub max_connections: u32,
-    /// Exchanges at once on one connection; one more is answered OVERLOADED, or CANT_MPX_CONN where it is 1.
+    /// Exchanges at once on one connection; one more is answered 503, with CANT_MPX_CONN.
     pub max_requests_in_flight: u32,
     /// A web server that owes us bytes of a request and sends none for so long is hung up on.
     pub read_timeout: Duration,

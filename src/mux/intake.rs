@@ -297,31 +297,24 @@ impl<B: Default> Intake<B> {
         if self.last {
             return Ok(None); // the connection closes before its turn
         }
-        let refused = if self.limits.requests == 1 && !self.requests.is_empty() {
-            Some(ProtocolStatus::CantMpxConn)
-        } else if self.requests.len() >= self.limits.requests as usize {
-            Some(ProtocolStatus::Overloaded)
-        } else if !self.plays(begin.role) {
+        if self.requests.len() >= self.limits.requests as usize {
+            return Ok(Some(self.refuse_begin(id)));
+        }
+        if !self.plays(begin.role) {
             self.last = !begin.keep_conn;
-            Some(ProtocolStatus::UnknownRole)
-        } else {
-            None
-        };
-        match refused {
-            Some(ProtocolStatus::UnknownRole) => return Ok(Some(answer_end(id, ProtocolStatus::UnknownRole))),
-            Some(status) => return Ok(Some(self.refuse_begin(id, status))),
-            None => {}
+            return Ok(Some(answer_end(id, ProtocolStatus::UnknownRole)));
         }
         self.last = !begin.keep_conn;
         self.requests.begin(id, begin);
         Ok(None)
     }
 
-    /// Says so in words as well: HAProxy does not look at the status, and would wait for a response.
-    fn refuse_begin(&self, id: u16, status: ProtocolStatus) -> Event {
+    /// CANT_MPX_CONN, and never OVERLOADED: on that HAProxy closes the connection with all that runs on it. And in words
+    /// as well: where nothing but END_REQUEST comes it waits for a response.
+    fn refuse_begin(&self, id: u16) -> Event {
         let mut out = vec![];
         let detail = format!("more than {} requests at once (max_requests_in_flight)", self.limits.requests);
-        put_rejection(&mut out, id, status, &detail);
+        put_rejection(&mut out, id, &detail);
         Event::Answer(out)
     }
 

@@ -63,9 +63,9 @@ pub fn put_response(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
 }
 
 /// The same for a request that this connection cannot take: the protocol status says so, too.
-pub fn put_rejection(out: &mut Vec<u8>, id: u16, protocol_status: ProtocolStatus, detail: &str) {
+pub fn put_rejection(out: &mut Vec<u8>, id: u16, detail: &str) {
     put_page(out, id, Status::ServiceUnavailable, detail);
-    put_end(out, id, protocol_status);
+    put_end(out, id, ProtocolStatus::CantMpxConn);
 }
 
 fn put_page(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {

@@ -54,6 +54,8 @@ pub struct Reply {
     /// The one before is owed it: until then it may still write (fact 11.2).
     strays_allowed: bool,
     head: Head,
+    /// Type of the last record that goes on.
+    last: Option<Kind>,
     /// Bytes of the response have gone on.
     started: bool,
     /// The same before the last scan.
@@ -101,6 +103,7 @@ impl Reply {
             proof_due,
             strays_allowed,
             head: Head::default(),
+            last: None,
             started: false,
             started_before: false,
             record_at: 0,
@@ -140,6 +143,11 @@ impl Reply {
             }
             if kept && matches!(piece, Piece::Header(_)) {
                 set_id(&mut bytes[forward..], self.theirs);
+                self.last = Some(match self.current {
+                    Current::End => Kind::EndRequest,
+                    Current::Output => Kind::Stdout,
+                    _ => Kind::Stderr,
+                });
                 self.record_at = forward;
             }
             self.finish_record();
@@ -227,6 +235,16 @@ impl Reply {
                 Current::Output | Current::Forward | Current::Skip => {}
             }
         }
+    }
+
+    /// The header block is whole: what has been scanned may go on to a web server.
+    pub fn head_is_whole(&self) -> bool {
+        self.head.is_whole()
+    }
+
+    /// What goes on of the last scan ends with a record of STDERR.
+    pub fn ends_with_message(&self) -> bool {
+        self.last == Some(Kind::Stderr)
     }
 
     /// Bytes of the response have gone on: nothing can be mended any more.

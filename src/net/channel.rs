@@ -119,19 +119,19 @@ impl Channel {
         let end = poll_fn(|context| self.poll_drive(context, &mut upstream, &mut drive)).await;
         // First the connection, then its place: the next one may be opened at once.
         drop(upstream);
-        let (asker, left, idle) = self.with(|inner| {
-            let idle = inner.core.in_flight() == 0;
+        let (asker, left, busy) = self.with(|inner| {
+            let busy = inner.core.is_busy();
             inner.over = true;
             inner.core.fail(&end);
-            (inner.asker.take(), std::mem::take(&mut inner.left), idle)
+            (inner.asker.take(), std::mem::take(&mut inner.left), busy)
         });
         let reason = match end {
-            Kind::Closed if idle => Closed::Application,
+            Kind::Closed if !busy => Closed::Application,
             Kind::Aborted => Closed::Gone,
             Kind::Protocol(_) => Closed::Protocol,
             _ => Closed::Broken,
         };
-        if !idle && end != Kind::Aborted {
+        if busy && end != Kind::Aborted {
             let (pool, endpoint) = (&pool.config.name, pool.address(self.endpoint));
             tracing::warn!(pool, %endpoint, "shared connection is over: {end:?}");
         }

@@ -15,6 +15,7 @@ use crate::{
         reply::Reply,
         request::Front,
     },
+    wire::put_stderr,
 };
 use std::{
     future::poll_fn,
@@ -27,6 +28,8 @@ use std::{
 /// A web server is watched for a hang-up once an exchange has lasted so long: registering a socket for one that is
 /// over sooner costs more than it can save.
 pub(super) const WATCH_AFTER: Duration = Duration::from_millis(10);
+/// A header block is held back until it is whole, unless it grows over this.
+pub(super) const HEAD_AT_MOST: usize = 64 * 1024;
 /// Reads in a row before others get their turn.
 pub(super) const READS: usize = 16;
 
@@ -45,6 +48,10 @@ pub(super) struct Exchange<'a> {
     blocked: bool,
     /// A header of the response of which not all has come.
     carry: Vec<u8>,
+    /// The response so far, until its header block is whole: HAProxy dies of one that goes no further.
+    head: Vec<u8>,
+    /// Bytes of the response have gone on: nothing can be mended any more.
+    started: bool,
     /// It has been looked at once for having lasted longer than most.
     looked_at: bool,
     /// Sending failed; what the application says until it closes is still heard.
@@ -92,6 +99,8 @@ impl<'a> Exchange<'a> {
             clocks,
             blocked: false,
             carry: vec![],
+            head: vec![],
+            started: false,
             looked_at: false,
             send_error: None,
         }
@@ -111,7 +120,7 @@ impl<'a> Exchange<'a> {
 
     fn failure(&self, origin: Origin, kind: Kind) -> Failure {
         let phase = match () {
-            () if self.reply.started() => Phase::Responding,
+            () if self.started => Phase::Responding,
             () if self.reply.proof_due() => Phase::Unproven,
             () => Phase::Sent,
         };
@@ -182,7 +191,6 @@ impl<'a> Exchange<'a> {
     fn relay(&mut self, bytes: &mut [u8]) -> Result<bool, (Origin, Kind)> {
         let mut at = 0;
         loop {
-            let began = self.reply.started();
             let scan = match self.reply.scan(&mut bytes[at..]) {
                 Ok(scan) => scan,
                 Err(error) => return Err((Origin::Application, Kind::Protocol(error.to_string()))),
@@ -193,14 +201,7 @@ impl<'a> Exchange<'a> {
             }
             let forward = self.reply.cut(&mut bytes[at..at + scan.forward], &mut self.carry);
             if forward > 0 {
-                if !began {
-                    self.pool
-                        .metrics
-                        .first_byte(self.clocks.application.saturating_duration_since(self.clocks.started));
-                }
-                self.pool.metrics.bytes(Direction::Response, forward as u64);
-                let sent = self.web.lock().respond(self.theirs, &bytes[at..at + forward]);
-                sent.map_err(|error| web_server_broke(&error))?;
+                self.pass_on(&bytes[at..at + forward])?;
             }
             at += scan.forward + scan.skip;
             if self.reply.ended() || (scan.forward == 0 && scan.skip == 0) {
@@ -208,6 +209,32 @@ impl<'a> Exchange<'a> {
                 return Ok(self.reply.ended());
             }
         }
+    }
+
+    /// Sends whole records of the response to the web server, those of its header block together.
+    fn pass_on(&mut self, records: &[u8]) -> Result<(), (Origin, Kind)> {
+        let held = !self.started && !self.reply.head_is_whole() && !self.reply.ended();
+        if held && self.head.len() + records.len() <= HEAD_AT_MOST {
+            self.head.extend_from_slice(records);
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            let waited = self.clocks.application.saturating_duration_since(self.clocks.started);
+            self.pool.metrics.first_byte(waited);
+        }
+        self.pool.metrics.bytes(Direction::Response, (self.head.len() + records.len()) as u64);
+        // HAProxy dies of a message that nothing follows at once (docs/web-servers.md).
+        let sent = if self.head.is_empty() && !self.reply.ends_with_message() {
+            self.web.lock().respond(self.theirs, records)
+        } else {
+            let mut all = std::mem::take(&mut self.head);
+            all.extend_from_slice(records);
+            if self.reply.ends_with_message() {
+                put_stderr(&mut all, self.theirs, &[]);
+            }
+            self.web.lock().respond(self.theirs, &all)
+        };
+        sent.map_err(|error| web_server_broke(&error))
     }
 
     /// While nothing moves: has the web server hung up, or has something taken too long?
@@ -246,7 +273,7 @@ impl<'a> Exchange<'a> {
             let at = self.web.lock().took_at() + self.listener.write_timeout;
             Some((at, late(Origin::WebServer, "write")))
         } else {
-            let (limit, which) = match self.reply.started() {
+            let (limit, which) = match self.started {
                 true => (self.pool.config.timeouts.between_bytes, "between_bytes"),
                 false => (self.pool.config.timeouts.first_byte, "first_byte"),
             };

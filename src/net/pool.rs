@@ -359,7 +359,8 @@ impl SharedPool {
             // It may have ended in this moment, and its driver found nothing to report of it.
             if channel.is_over() {
                 inner.channels.remove(&channel.key());
-                inner.core.gone(channel.key(), Closed::Application, clock::now());
+                let reason = inner.core.gone(channel.key(), Closed::Application, clock::now());
+                reason.into_iter().for_each(|reason| self.metrics.closed(channel.endpoint(), reason));
             }
         });
     }
@@ -386,14 +387,12 @@ impl SharedPool {
 
     /// It has ended.
     pub(super) fn channel_gone(self: &Arc<Self>, channel: &Channel, reason: Closed) {
-        let known = self.change(|inner| {
+        let reason = self.change(|inner| {
             // Not before it joined: whoever opens it reports what became of it.
-            let joined = inner.channels.remove(&channel.key()).is_some();
-            joined && inner.core.gone(channel.key(), reason, clock::now())
+            inner.channels.remove(&channel.key())?;
+            inner.core.gone(channel.key(), reason, clock::now())
         });
-        if known {
-            self.metrics.closed(channel.endpoint(), reason);
-        }
+        reason.into_iter().for_each(|reason| self.metrics.closed(channel.endpoint(), reason));
     }
 
     pub(super) fn release(self: &Arc<Self>, share: Share) {

@@ -3,7 +3,7 @@
 use super::{
     channel::Place,
     clock,
-    exchange::{Scene, WATCH_AFTER, web_server_broke},
+    exchange::{HEAD_AT_MOST, Scene, WATCH_AFTER, web_server_broke},
     upload::Replay,
     webserver::{Downstream, Told},
 };
@@ -23,9 +23,6 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-
-/// A header block is held back until it is whole, unless it grows over this.
-const HEAD_AT_MOST: usize = 64 * 1024;
 
 /// The state of one exchange between a web server and its place on the connection to an application.
 pub(super) struct Sharing<'a> {

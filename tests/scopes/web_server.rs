@@ -11,10 +11,10 @@
 //! | it hangs up | its connection with all exchanges | the application's connection |
 
 use super::{
-    Beside, MILLISECOND, ONE, SOON, assert_right, assert_status, get, in_flight, post,
+    Beside, MILLISECOND, ONE, SIZE, SOON, assert_right, assert_status, get, in_flight, post,
     support::{
-        Fcgimux,
-        fcgi::{self, Connection, END_REQUEST, End, Multiplexer, PARAMS, Replies, STDIN, STDOUT},
+        Fcgimux, eventually,
+        fcgi::{self, Connection, END_REQUEST, End, Multiplexer, PARAMS, Pattern, Replies, STDIN, STDOUT},
         wait_until,
     },
     wait_executed, with,
@@ -148,6 +148,37 @@ fn a_web_server_that_hangs_up_ends_its_own_exchanges_only() {
     }
 }
 
+/// Whatever byte of its request was the last.
+#[test]
+fn a_web_server_that_hangs_up_anywhere_in_its_request_leaves_nothing_behind() {
+    with(ONE, "", |mux, application| {
+        for (keeps, has_body) in [(true, true), (false, true), (true, false), (false, false)] {
+            let token = format!("keeps-{keeps}-{has_body}");
+            // Each is a request of its own, with the same token.
+            let call = get(1, &token, "&delay=20");
+            let body = Pattern::of_body(&token).bytes(SIZE);
+            let call = if has_body { call.body("text/plain", body) } else { call };
+            let call = if keeps { call } else { call.last() };
+            let whole = call.bytes();
+            let (head, end) = (call.head().len(), whole.len());
+            let cuts = (1..end).filter(|cut| *cut < 40 || cut.abs_diff(head) < 20 || *cut > end - 20);
+            for cut in cuts {
+                let mut connection = mux.connect();
+                connection.send(&whole[..cut]);
+                connection.close();
+                let open = || mux.metrics().sum("fcgimux_downstream_connections", &[]);
+                let gone = eventually(SOON / 4, || open() == 0.0);
+                assert!(
+                    gone,
+                    "hung up at byte {cut} of {}, keep-conn {keeps}, body {has_body}: its connection is kept",
+                    whole.len()
+                );
+            }
+        }
+        wait_until("nothing is under way", || in_flight(mux) == 0.0 && application.tally().open_ids == 0);
+    });
+}
+
 #[test]
 fn a_request_over_the_limit_is_told_so_and_the_others_live() {
     with(ONE, "max_requests_in_flight: 3", |mux, application| {
@@ -157,7 +188,7 @@ fn a_request_over_the_limit_is_told_so_and_the_others_live() {
         let replies = Replies::read(&mut connection, &[4, 5], SOON);
         for (id, reply) in replies.iter() {
             // With a page for a web server that does not look at the status.
-            assert_eq!((reply.status, reply.http_status()), ((0, 2), 503), "OVERLOADED for {id}");
+            assert_eq!((reply.status, reply.http_status()), ((0, 1), 503), "CANT_MPX_CONN for {id}");
             assert!(reply.took < 200 * MILLISECOND, "{:?}", reply.took);
         }
         assert_eq!(application.executed("four") + application.executed("five"), 0);

@@ -399,6 +399,11 @@ impl<N> Channel<N> {
         self.doomed
     }
 
+    /// Exchanges that have not ended are on it.
+    pub fn is_busy(&self) -> bool {
+        self.exchanges.values().any(|exchange| exchange.stage < Stage::Ended)
+    }
+
     /// What the application has said of itself, if it has.
     pub fn values(&self) -> Option<Values> {
         self.values

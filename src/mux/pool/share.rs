@@ -110,13 +110,14 @@ impl<W, C> Pool<W, C> {
         }
     }
 
-    /// A shared connection has ended. False if the pool knows that already.
-    pub fn gone(&mut self, key: SlotKey, reason: Closed, now: Instant) -> bool {
-        let known = self.slots.try_get_mut(key).is_some();
-        if known {
-            self.forget_shared(key, reason, now);
-        }
-        known
+    /// A shared connection has ended. Returns why, for the metrics; `None` if the pool knows that already.
+    pub fn gone(&mut self, key: SlotKey, reason: Closed, now: Instant) -> Option<Closed> {
+        let slot = self.slots.try_get_mut(key)?;
+        // An application may be faster in closing one that was to be closed.
+        let leaving = slot.places.and_then(|places| places.leaving).filter(|_| reason == Closed::Application);
+        let reason = leaving.unwrap_or(reason);
+        self.forget_shared(key, reason, now);
+        Some(reason)
     }
 
     // ---------------------------------------------------------------- for the rest of the pool
