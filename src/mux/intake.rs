@@ -211,6 +211,11 @@ impl<B: Default> Intake<B> {
         self.refusing = Some(why);
     }
 
+    /// The rest of a request that has been announced is to come.
+    pub fn awaits_body(&self) -> bool {
+        self.requests.iter().any(|open| open.announced && !open.is_whole())
+    }
+
     /// True while the web server owes us the rest of a request that has not been announced, or of a record.
     pub fn unfinished(&self) -> bool {
         !self.scanner.at_boundary() || self.requests.iter().any(|open| !open.announced)

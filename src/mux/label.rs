@@ -89,6 +89,8 @@ labels! {
         /// A record that must not come.
         Protocol = "protocol",
         Timeout = "timeout",
+        /// The application would not take another exchange on it (OVERLOADED).
+        Overloaded = "overloaded",
         /// Its web server hung up during the exchange.
         Gone = "gone",
         Drain = "drain",

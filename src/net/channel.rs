@@ -2,7 +2,7 @@
 
 use super::{
     clock,
-    exchange::{READS, broken_or_lost},
+    exchange::broken_or_lost,
     pool::{Facts, SharedPool},
     scratch,
     upstream::Upstream,
@@ -21,6 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Reads in a row before others get their turn: all exchanges wait behind one that pours.
+const READS: usize = 4;
 /// A stall that has lasted so long keeps new exchanges off the connection.
 const STALLED_AFTER: Duration = Duration::from_millis(10);
 
@@ -114,6 +116,7 @@ impl Channel {
 
     /// Carries records both ways until the connection ends.
     pub(super) async fn drive(self: Arc<Self>, pool: Arc<SharedPool>, mut upstream: Upstream) {
+        upstream.limit_queue();
         let mut drive =
             Drive { pool: &pool, carry: vec![], alarm: pool.alarm(), values: None, stalled: false, reported: false };
         let end = poll_fn(|context| self.poll_drive(context, &mut upstream, &mut drive)).await;
@@ -362,6 +365,16 @@ impl Place {
             inner.core.listen(id, context.waker().clone());
             inner.core.take(id, into, clock::now())
         })
+    }
+
+    /// How the exchange ended, if not by the application's END_REQUEST. The task is woken when it does.
+    pub(super) fn poll_broken(&self, context: &mut Context<'_>) -> Option<Ending> {
+        let id = self.id?;
+        let ending = self.channel.with(|inner| {
+            inner.core.listen(id, context.waker().clone());
+            inner.core.ending(id)
+        });
+        ending.filter(|ending| !matches!(ending, Ending::Ended(_)))
     }
 
     /// The connection should take nothing more behind this exchange.

@@ -131,9 +131,6 @@ impl Site {
             if let Poll::Ready(known) = web.poll_body_begun(context, job.id()) {
                 return Poll::Ready(known);
             }
-            if let Err(error) = web.listen(context) {
-                return Poll::Ready(Err(Told::Gone(Kind::Broken(error.to_string()))));
-            }
             alarm.poll(context, Some(deadline)).map(|()| {
                 let detail = "the end of the request did not come in time (timeouts.read)".into();
                 Err(Told::Cut(Refused { refusal: Refusal::ReadTimeout, detail }))
@@ -296,12 +293,15 @@ impl Site {
             Err(Break::Failed(failure)) => failure,
         };
         self.note_broken(request, facts, &failure);
-        if failure.kind == Kind::Rejected(ProtocolStatus::CantMpxConn) {
-            place.cannot_multiplex();
+        match failure.kind {
+            Kind::Rejected(ProtocolStatus::CantMpxConn) => place.cannot_multiplex(),
+            // What comes next goes elsewhere, or waits until this connection has ended.
+            Kind::Rejected(_) => place.is_last(Closed::Overloaded),
+            _ => {}
         }
         match (failure.origin, &failure.kind) {
             // Only this one is too slow; those beside it on its connection may not be.
-            (Origin::WebServer, Kind::Stalled) => {
+            (Origin::WebServer, Kind::Stalled) if !self.is_dead(web) => {
                 self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
                 Attempt::Ended(Ended::Broken(request.id, failure.to_string()))
             }
@@ -311,6 +311,13 @@ impl Site {
             }
             (Origin::Application, _) => Attempt::Failed(failure),
         }
+    }
+
+    /// A web server that has taken nothing for as long as one exchange may hold up others: all that runs on its connection
+    /// would, one behind the other.
+    fn is_dead(&self, web: &Downstream) -> bool {
+        let web = web.lock();
+        !web.is_clear() && clock::now() - web.took_at() >= self.pool.config.connections.stall_timeout
     }
 
     // ---------------------------------------------------------------- answers of our own

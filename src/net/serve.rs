@@ -99,7 +99,7 @@ impl Site {
                         return Poll::Ready(None);
                     }
                 }
-                let listening = exchanges.is_empty() || web.is_watched() || web.has_unread();
+                let listening = exchanges.is_empty() || web.must_be_heard();
                 if listening && !web.is_over() {
                     match self.poll_hear(context, &mut web) {
                         Poll::Ready(None) => continue,

@@ -19,7 +19,6 @@ use crate::{
 };
 use std::{
     future::poll_fn,
-    io,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -90,10 +89,7 @@ impl<'a> Sharing<'a> {
 
     /// Fixed order: the body, the response, the web server, the clock.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Break>> {
-        if let Err(error) = self.push_body(context) {
-            let (origin, kind) = web_server_broke(&error);
-            return Poll::Ready(Err(self.broke(origin, kind)));
-        }
+        self.push_body();
         if let Poll::Ready(ended) = self.poll_relay(context) {
             return Poll::Ready(ended);
         }
@@ -110,32 +106,28 @@ impl<'a> Sharing<'a> {
     }
 
     /// Passes on what has come of the body and finds room.
-    fn push_body(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    fn push_body(&mut self) {
         let room = self.place.room();
         if room == 0 {
-            return Ok(());
+            return;
         }
         let mut records = vec![];
-        {
-            let mut web = self.web.lock();
-            web.take_body(self.theirs, room, &mut records);
-            if web.sends_on(self.theirs) {
-                web.listen(context)?;
-            }
-        }
+        self.web.lock().take_body(self.theirs, room, &mut records);
         if !records.is_empty() {
             self.application = clock::now();
             self.replay.push(&records);
             self.place.push(&records);
         }
-        Ok(())
     }
 
     fn poll_relay(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Break>> {
         loop {
             if self.web.lock().poll_clear(context).is_pending() {
                 self.blocked = true;
-                return Poll::Pending;
+                // What has come stays where it is; that nothing more will is to be known at once.
+                let broken = self.place.poll_broken(context);
+                return broken
+                    .map_or(Poll::Pending, |ending| Poll::Ready(self.relay(&[], Some(ending)).unwrap_or(Ok(()))));
             }
             if std::mem::take(&mut self.blocked) {
                 // The application was not heard meanwhile: its time begins anew.

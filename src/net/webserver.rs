@@ -19,6 +19,7 @@ use crate::{
     wire::ProtocolStatus,
 };
 use std::{
+    collections::VecDeque,
     io::{self, ErrorKind},
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
@@ -49,7 +50,7 @@ impl Downstream {
             took_at: clock::now(),
             began: clock::now(),
             reader: Waker::noop().clone(),
-            until_clear: vec![],
+            until_clear: VecDeque::new(),
             over: None,
             cut_short: vec![],
             blocked: None,
@@ -88,7 +89,7 @@ pub(super) struct WebServer {
     /// The task that reads.
     reader: Waker,
     /// Exchanges that wait for `pending` to be empty, in the order of their turns.
-    until_clear: Vec<Waker>,
+    until_clear: VecDeque<Waker>,
     /// Why nothing more can be said to the web server.
     over: Option<Kind>,
     /// Exchanges whose responses broke off in the middle while others ran; see [`WebServer::break_off`].
@@ -136,7 +137,7 @@ impl WebServer {
             let heard = if std::mem::take(&mut self.unread) {
                 let bytes = std::mem::take(&mut self.carry);
                 self.digest(&bytes)?
-            } else if self.intake.is_over() || (self.intake.is_running() && !self.socket.is_watched()) {
+            } else if self.intake.is_over() || !self.must_be_heard() {
                 // A web server that need not be heard costs no registration.
                 return Poll::Pending;
             } else {
@@ -477,7 +478,7 @@ impl WebServer {
             return Poll::Ready(());
         }
         if !self.until_clear.iter().any(|waker| waker.will_wake(context.waker())) {
-            self.until_clear.push(context.waker().clone());
+            self.until_clear.push_back(context.waker().clone());
         }
         Poll::Pending
     }
@@ -502,8 +503,13 @@ impl WebServer {
             if self.pending.is_empty() {
                 self.pending = vec![]; // a web server that waits holds no memory
                 self.answers = 0;
-                self.until_clear.drain(..).for_each(Waker::wake);
             }
+        }
+        // One at a time: of all who wait, the one that has sent most would be the first again.
+        if let Some(next) = self.until_clear.pop_front() {
+            next.wake();
+            // It may have nothing to send any more; then it is the next one's turn.
+            context.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
     }
@@ -520,23 +526,18 @@ impl WebServer {
         self.socket.watch()
     }
 
-    /// Has the connection's reader listen from now on, if it does not yet, and has nothing left to look at.
+    /// Has the connection's reader listen from now on, if it does not yet.
     pub(super) fn listen(&mut self, context: &Context<'_>) -> io::Result<()> {
-        if !self.socket.is_watched() && !self.unread {
+        if !self.socket.is_watched() {
             self.watch()?;
             context.waker().wake_by_ref();
         }
         Ok(())
     }
 
-    /// The reader has something to do without being told.
-    pub(super) fn has_unread(&self) -> bool {
-        self.unread
-    }
-
-    /// More is to come of this request.
-    pub(super) fn sends_on(&self, id: u16) -> bool {
-        !self.intake.is_whole(id)
+    /// The reader has something to do, or to wait for.
+    pub(super) fn must_be_heard(&self) -> bool {
+        self.unread || self.socket.is_watched() || !self.intake.is_running() || self.intake.awaits_body()
     }
 
     pub(super) fn is_watched(&self) -> bool {

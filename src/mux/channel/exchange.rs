@@ -29,6 +29,8 @@ pub(super) struct Exchange<N> {
     head: usize,
     /// See [`Opening`].
     pub(super) proven: bool,
+    /// That GET_VALUES, once it has been handed on.
+    pub(super) question: Option<u64>,
     /// Streams of the request that have not been ended.
     open: Vec<Kind>,
     /// It stands in the row of those that have something to send.
@@ -54,6 +56,7 @@ impl<N> Exchange<N> {
             request: head,
             handed_on: 0,
             proven,
+            question: None,
             open: streams.to_vec(),
             in_turn: false,
             response: vec![],
@@ -68,6 +71,10 @@ impl<N> Exchange<N> {
 
     /// Appends whole records; our id is put into them.
     pub(super) fn push(&mut self, ours: u16, records: &[u8]) {
+        // One that is never behind with all of its request would keep what it has handed on.
+        if self.handed_on * 2 >= self.request.len() {
+            self.request.drain(..std::mem::take(&mut self.handed_on));
+        }
         let start = self.request.len();
         self.request.extend_from_slice(records);
         let mut at = start;
@@ -84,6 +91,12 @@ impl<N> Exchange<N> {
     /// Bytes that have not been handed on.
     pub(super) fn unsent(&self) -> usize {
         self.request.len() - self.handed_on
+    }
+
+    /// Bytes that it keeps, in both directions.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.request.len() + self.response.len()
     }
 
     /// Its head has been handed on, and may have been sent.
@@ -111,6 +124,11 @@ impl<N> Exchange<N> {
     /// applications that keep an id until then, and some that do not end an aborted request before (docs/applications.md).
     pub(super) fn end_streams(&mut self, ours: u16, out: &mut Vec<u8>) {
         self.open.drain(..).for_each(|kind| put_record(out, kind, ours, &[]));
+        (self.request, self.handed_on, self.head) = (vec![], 0, 0);
+    }
+
+    /// Nobody wants anything of it any more, but the application has not ended it.
+    pub(super) fn abandon(&mut self) {
         (self.request, self.handed_on, self.head) = (vec![], 0, 0);
         self.drop_response();
         self.stage = Stage::Left;

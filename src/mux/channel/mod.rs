@@ -33,6 +33,7 @@
 //! those that [`Channel::poll_wake`] names, and the driver if [`Channel::wants_driver`].
 
 mod exchange;
+mod questions;
 mod stall;
 mod values;
 
@@ -42,6 +43,7 @@ use crate::wire::{
     VERSION, put_record,
 };
 use exchange::{Exchange, Stage};
+use questions::{MAX_VALUES, Questions};
 use stall::Stalls;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -52,8 +54,6 @@ pub use values::Values;
 
 /// Bytes handed to the driver at once; a turn goes round within it.
 const SEND_AT_ONCE: usize = 64 * 1024;
-/// A GET_VALUES_RESULT longer than this says nothing that is known.
-const MAX_VALUES: u16 = 1024;
 /// So many ids may rest before the connection is to be replaced: half of those that there are.
 const MAX_RESTING: usize = 32 * 1024;
 /// An application is given so long to end an exchange that was aborted; then it counts as one that never will.
@@ -126,9 +126,7 @@ pub struct Channel<N> {
     beginning: VecDeque<(usize, u16)>,
     stalls: Stalls,
     dropped: u64,
-    values: Option<Values>,
-    /// GET_VALUES that have been handed over and not answered.
-    unanswered: u32,
+    questions: Questions,
     /// Why there is no connection any more.
     broken: Option<Cause>,
     woken: Vec<N>,
@@ -155,8 +153,7 @@ impl<N> Channel<N> {
             beginning: VecDeque::new(),
             stalls: Stalls::new(stall_timeout),
             dropped: 0,
-            values: None,
-            unanswered: 0,
+            questions: Questions::default(),
             broken: None,
             woken: vec![],
             wants_driver: false,
@@ -174,10 +171,9 @@ impl<N> Channel<N> {
         let id = self.free_id()?;
         let mut bytes = vec![];
         head(id, &mut bytes);
-        if self.exchanges.len() == 1 {
+        if !self.stall_holds_up_others() {
             self.stalls.joined(now);
         }
-        self.unanswered += u32::from(opening.proven);
         self.exchanges.insert(id, Exchange::new(opening, bytes));
         self.queue(id);
         Some(id)
@@ -208,6 +204,11 @@ impl<N> Channel<N> {
         ending
     }
 
+    /// How the exchange ended, if it has.
+    pub fn ending(&self, id: u16) -> Option<Ending> {
+        self.exchanges.get(&id).and_then(Exchange::ending)
+    }
+
     /// Has the owner woken when the exchange can go on in any way.
     pub fn listen(&mut self, id: u16, notify: N) {
         if let Some(exchange) = self.exchanges.get_mut(&id) {
@@ -232,6 +233,7 @@ impl<N> Channel<N> {
         if over {
             self.exchanges.remove(&id);
         } else {
+            exchange.abandon();
             self.left.push_back((now + ABORT_PATIENCE, id));
         }
         self.end_stall(id, now);
@@ -298,7 +300,7 @@ impl<N> Channel<N> {
     /// Asks what the application can; [`Channel::values`] has the answer when it comes.
     pub fn ask(&mut self, question: &[u8]) {
         self.out.extend_from_slice(question);
-        self.unanswered += 1;
+        self.questions.ask();
         self.wants_driver = true;
     }
 
@@ -308,7 +310,8 @@ impl<N> Channel<N> {
         self.freed.extend(self.left.drain(..).map(|(_, id)| Freed { id, ended: false }));
         self.exchanges.retain(|_, exchange| exchange.stage != Stage::Left);
         for exchange in self.exchanges.values_mut() {
-            let unsent = exchange.stage == Stage::Queued || (exchange.proven && self.unanswered > 0);
+            let unread = exchange.question.is_some_and(|question| !self.questions.is_answered(question));
+            let unsent = exchange.stage == Stage::Queued || (unread && !exchange.has_responded());
             if exchange.stage != Stage::Ended {
                 exchange.end(Ending::Broken { cause: cause.clone(), unsent });
             }
@@ -324,6 +327,8 @@ impl<N> Channel<N> {
     pub fn tick(&mut self, now: Instant) {
         while let Some((_, id)) = self.left.pop_front_if(|(at, _)| *at <= now) {
             self.freed.push(Freed { id, ended: false });
+            self.exchanges.remove(&id);
+            self.resting.insert(id);
         }
         if self.stall_deadline().is_none_or(|at| now < at) {
             return;
@@ -361,7 +366,7 @@ impl<N> Channel<N> {
     }
 
     fn stall_deadline(&self) -> Option<Instant> {
-        self.stalls.deadline().filter(|_| self.exchanges.len() > 1)
+        self.stalls.deadline().filter(|_| self.stall_holds_up_others())
     }
 
     /// Stalls that are over, each one once.
@@ -385,7 +390,7 @@ impl<N> Channel<N> {
         self.stalls.since()
     }
 
-    /// Exchanges whose owner has not left, and those aborted that the application has not ended.
+    /// Exchanges whose owner has not left, and those aborted that the application has still time to end.
     pub fn in_flight(&self) -> usize {
         self.exchanges.len()
     }
@@ -406,7 +411,7 @@ impl<N> Channel<N> {
 
     /// What the application has said of itself, if it has.
     pub fn values(&self) -> Option<Values> {
-        self.values
+        self.questions.values()
     }
 
     /// So many ids rest that the connection should be replaced.
@@ -445,6 +450,7 @@ impl<N> Channel<N> {
             let Some(exchange) = self.exchanges.get_mut(&id) else { continue };
             if !exchange.has_begun() {
                 self.beginning.push_back((self.out.len(), id));
+                exchange.question = exchange.proven.then(|| self.questions.ask());
             }
             exchange.in_turn = exchange.unsent() > 0;
             if exchange.in_turn {
@@ -460,17 +466,8 @@ impl<N> Channel<N> {
     fn handle_header(&mut self, header: Header, behind: &[u8], now: Instant) {
         self.current = Current::Skip;
         if header.id == MANAGEMENT_ID {
-            if header.kind == Kind::GetValuesResult {
-                self.unanswered = self.unanswered.saturating_sub(1);
-            }
-            match header.kind {
-                // Go's net/http/fcgi sends an empty one behind the first.
-                Kind::GetValuesResult if self.values.is_some() => {}
-                Kind::GetValuesResult if header.content <= MAX_VALUES => {
-                    self.values = Some(Values::decode(&behind[..header.content.into()]));
-                }
-                _ => self.dropped += 1,
-            }
+            let asked_for = header.kind == Kind::GetValuesResult && self.questions.handle_answer(header, behind);
+            self.dropped += u64::from(!asked_for);
             return;
         }
         let Some(exchange) = self.exchanges.get_mut(&header.id) else {
@@ -557,6 +554,12 @@ impl<N> Channel<N> {
         exchange.map_or(usize::MAX, |exchange| exchange.room(self.buffer))
     }
 
+    /// Somebody waits for more than the end of what he has aborted.
+    fn stall_holds_up_others(&self) -> bool {
+        let slow = self.stalls.id();
+        slow.is_some() && self.exchanges.iter().any(|(id, exchange)| Some(*id) != slow && exchange.stage < Stage::Ended)
+    }
+
     fn begin_stall(&mut self, now: Instant) {
         if let Current::Response(id, _) = self.current {
             self.stalls.begin(id, now);
@@ -565,7 +568,7 @@ impl<N> Channel<N> {
 
     /// What this exchange did has made room again, if it was what the connection waited for.
     fn end_stall(&mut self, id: u16, now: Instant) {
-        let held_up_others = self.exchanges.len() > 1;
+        let held_up_others = self.stall_holds_up_others();
         self.wants_driver |= self.stalls.end(id, held_up_others, now);
     }
 }

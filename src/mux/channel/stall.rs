@@ -58,11 +58,7 @@ impl Stalls {
         let lasted = now.saturating_duration_since(stall.held_up_since);
         self.over.push(lasted);
         if lasted >= SHORT {
-            // Time in which others could go on pays off what it owes.
-            let before = self.debt.take().filter(|debt| debt.id == id).map_or(Duration::ZERO, |debt| {
-                debt.owed.saturating_sub(stall.since.saturating_duration_since(debt.at))
-            });
-            self.debt = Some(Debt { id, owed: before + lasted, at: now });
+            self.debt = Some(Debt { id, owed: self.owed(&stall) + lasted, at: now });
         }
         true
     }
@@ -75,8 +71,13 @@ impl Stalls {
     /// When the exchange that the connection waits for has held up others for too long.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stall = self.now.as_ref()?;
-        let owed = self.debt.as_ref().filter(|debt| debt.id == stall.id).map_or(Duration::ZERO, |debt| debt.owed);
-        Some(stall.held_up_since + self.timeout.saturating_sub(owed))
+        Some(stall.held_up_since + self.timeout.saturating_sub(self.owed(stall)))
+    }
+
+    /// What the exchange owed at the start of this stall: time in which others could go on has paid off some of it.
+    fn owed(&self, stall: &Stall) -> Duration {
+        let debt = self.debt.as_ref().filter(|debt| debt.id == stall.id);
+        debt.map_or(Duration::ZERO, |debt| debt.owed.saturating_sub(stall.since.saturating_duration_since(debt.at)))
     }
 
     /// The exchange that the connection waits for.

@@ -2,7 +2,7 @@
 
 use super::{Handshake, Learned, PATIENCE, SlotKey};
 use crate::{
-    config::{Application, Multiplex},
+    config::Multiplex,
     mux::{channel::Values, label::ConnectionState},
 };
 use std::{
@@ -243,13 +243,6 @@ impl Endpoint {
         }
     }
 
-    /// How many exchanges a connection takes is not known, and one is on its way to find out.
-    pub(super) fn is_being_asked(&self, application: Application) -> bool {
-        application == Application::Generic
-            && self.talents == Talents::Unknown
-            && self.count(ConnectionState::Connecting) + self.count(ConnectionState::Proving) > 0
-    }
-
     pub(super) fn kept(&self) -> bool {
         !matches!(self.manners, Manners::NotKept(_))
     }
@@ -266,6 +259,11 @@ impl Endpoint {
 
     pub(super) fn connections(&self) -> usize {
         self.counts.iter().sum()
+    }
+
+    /// Being opened.
+    pub(super) fn coming(&self) -> usize {
+        self.count(ConnectionState::Connecting) + self.count(ConnectionState::Proving)
     }
 
     /// Leased or settling.

@@ -517,9 +517,19 @@ impl<W, C> Pool<W, C> {
     /// The endpoint with the fewest connections that has room and is not left alone after a failure.
     fn best_to_open(&self, now: Instant) -> Option<usize> {
         let open = self.endpoints.iter().enumerate().filter(|(index, endpoint)| {
-            endpoint.may_open(self.connections_at(*index)) && !endpoint.is_being_asked(self.application)
+            let coming = endpoint.coming() * self.places_of(*index);
+            endpoint.may_open(self.connections_at(*index))
+                && endpoint.takes_beyond(coming)
+                && !self.is_being_asked(endpoint)
         });
         open.min_by_key(|(_, endpoint)| endpoint.occupied(now)).map(|(index, _)| index)
+    }
+
+    /// How many exchanges a connection to it takes is not known, and one is on its way to find out.
+    fn is_being_asked(&self, endpoint: &Endpoint) -> bool {
+        let asks = self.application == config::Application::Generic
+            && endpoint.question(self.connections.multiplex) == Handshake::Learn;
+        asks && endpoint.coming() > 0
     }
 
     fn open(&mut self, index: usize, now: Instant) {

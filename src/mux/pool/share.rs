@@ -270,7 +270,12 @@ impl<W, C> Pool<W, C> {
 impl Endpoint {
     /// Another exchange may be sent to it.
     pub(super) fn takes_more(&self) -> bool {
+        self.takes_beyond(0)
+    }
+
+    /// The same, with so many that are to come.
+    pub(super) fn takes_beyond(&self, coming: usize) -> bool {
         let limit = self.values().filter(|values| values.multiplexes).and_then(|values| values.requests);
-        limit.is_none_or(|limit| self.in_flight < limit as usize)
+        limit.is_none_or(|limit| self.in_flight + coming < limit as usize)
     }
 }

@@ -4,6 +4,7 @@ mod demand;
 mod fences;
 mod health;
 mod idle;
+mod shares;
 mod waiting;
 
 use super::*;
