@@ -37,6 +37,11 @@ fn an_exchange_comes_out_the_same_however_its_bytes_are_split() {
 }
 
 #[test]
+fn a_shared_connection_gives_each_its_own_whatever_the_application_writes() {
+    replay("channel", targets::channel);
+}
+
+#[test]
 fn the_pool_keeps_its_rules_in_any_order_of_operations() {
     replay("pool", targets::pool);
 }

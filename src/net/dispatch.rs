@@ -90,7 +90,8 @@ impl Site {
             }
             let attempt = match carrier {
                 Carrier::Leased(leased) => self.attempt(web, &mut job, leased).await,
-                Carrier::Place(place) => self.share(web, &mut job, place).await,
+                // Boxed, lest every waiting request be as large as this.
+                Carrier::Place(place) => Box::pin(self.share(web, &mut job, place)).await,
             };
             let failure = match attempt {
                 Attempt::Ended(ended) => return ended,

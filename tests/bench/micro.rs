@@ -4,6 +4,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use fcgimux::{
     config::Config,
     mux::{
+        channel::{Channel, Ending, Opening},
         intake::{Event, Intake, Limits},
         policy::Policy,
         pool::{Arrival, Directive, Pool},
@@ -182,6 +183,48 @@ fn pool(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One exchange beside others on a shared connection.
+#[expect(clippy::disallowed_methods, reason = "any time will do")]
+fn channel(criterion: &mut Criterion) {
+    let now = Instant::now();
+    let (request, mut response) = (request(), response(1));
+    let opening = Opening { theirs: 1, streams: &[], proven: false };
+    let mut group = criterion.benchmark_group("channel");
+    for others in [0, 31] {
+        let mut channel: Channel<u32> = Channel::new(64 * 1024, Duration::from_secs(5));
+        for _ in 0..others {
+            channel.open(opening, |_, out| out.extend_from_slice(&request), now).expect("an id is free");
+        }
+        let name = format!("an exchange with a response of 2 kB beside {others}");
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                let head = |_: u16, out: &mut Vec<u8>| out.extend_from_slice(black_box(&request));
+                let id = channel.open(opening, head, now).expect("an id is free");
+                channel.listen(id, 1);
+                let sent = channel.to_send().len();
+                channel.sent(sent);
+                set_ids(&mut response, id);
+                let taken = channel.receive(black_box(&response), now).expect("records");
+                assert_eq!(channel.poll_wake(), Some(1));
+                let mut records = vec![];
+                assert!(matches!(channel.take(id, &mut records, now), Some(Ending::Ended(_))));
+                assert!(channel.leave(id, now));
+                (taken, records)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Puts an id into every record.
+fn set_ids(mut records: &mut [u8], id: u16) {
+    while let Some(header) = records.first_chunk().map(Header::decode) {
+        records[2..4].copy_from_slice(&id.to_be_bytes());
+        let len = 8 + usize::from(header.content) + usize::from(header.padding);
+        records = &mut records[len..];
+    }
+}
+
 /// Answers every GET_VALUES and every request at once, as long as there is a connection.
 fn application(mut stream: UnixStream) {
     let (mut buffer, mut have, mut answer) = (vec![0; 64 * 1024], 0, vec![]);
@@ -255,5 +298,5 @@ fn exchange_kept(stream: &mut UnixStream, request: &[u8], length: usize) -> Vec<
     response
 }
 
-criterion_group!(benches, wire, exchange_core, pool, exchange_whole);
+criterion_group!(benches, wire, exchange_core, channel, pool, exchange_whole);
 criterion_main!(benches);

@@ -60,6 +60,10 @@ impl<B: Default> Requests<B> {
         let (stage, params) = (Stage::Params, vec![]);
         let open = Open { id, role, keep_conn, stage, announced: false, params, findings: None, body: 0, store };
         let at = self.place(id).unwrap_or_else(|free| free);
+        // One is all that most connections ever have; room for more would cost each that waits.
+        if self.open.is_empty() {
+            self.open.reserve_exact(1);
+        }
         self.open.insert(at, open);
     }
 

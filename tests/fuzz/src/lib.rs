@@ -1,11 +1,13 @@
 //! What each fuzz target does with its bytes; without libFuzzer, so that an ordinary test can replay the corpus.
 
+mod channel;
 mod exchange;
 mod input;
 mod pairs;
 mod pool;
 mod scanner;
 
+pub use channel::channel;
 pub use exchange::exchange;
 pub use pairs::pairs;
 pub use pool::pool;
