@@ -281,10 +281,7 @@ impl Site {
             Ok(()) => {
                 self.log_access(request, Outcome::Ok, *arrived);
                 self.pool.metrics.exchange(Outcome::Ok, clock::now() - *arrived);
-                let mut web = web.lock();
-                if web.is_clear() && web.is_last(request.id) {
-                    web.close();
-                }
+                web.lock().close_behind(request.id);
                 return Attempt::Ended(Ended::Answered(request.id));
             }
             Err(Break::Cut(why)) => {
@@ -408,11 +405,7 @@ const fn streams_of(role: Role) -> &'static [RecordKind] {
 /// The response is whole: the connection goes back by way of the fence. A worker does not wait for a slow web server, nor
 /// a web server for a worker.
 fn conclude(web: &Downstream, id: u16, back: GiveBack) {
-    let mut web = web.lock();
-    if web.is_clear() && web.is_last(id) {
-        web.close();
-    }
-    drop(web);
+    web.lock().close_behind(id);
     back.run();
 }
 

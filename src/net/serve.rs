@@ -58,8 +58,6 @@ impl Site {
         let web = Downstream::new(socket, intake, self.storage.clone(), self.pool.clone());
         let first = pin!(None);
         let mut exchanges = Exchanges::new(first);
-        // Its request was refused before all of it had come.
-        let mut sending = false;
         while let Some(heard) = self.next(&web, &mut exchanges).await {
             match heard {
                 Heard::Request(request, spool) => {
@@ -70,13 +68,10 @@ impl Site {
                     let replay = Replay::new(self.storage.replay);
                     exchanges.push(self.run(&web, Job::new(request, spool, replay)));
                 }
-                Heard::Refused { id, keep_conn, why } => {
-                    self.refuse(&web, id, &why, "");
-                    sending |= !keep_conn;
-                }
+                Heard::Refused { id, why } => self.refuse(&web, id, &why, ""),
             }
         }
-        self.close(&web, sending).await;
+        self.close(&web).await;
     }
 
     /// Carries the exchanges on until the web server says something new. `None`: the connection is over.
@@ -173,8 +168,8 @@ impl Site {
         }
     }
 
-    /// Lets the web server take what is left to take. `sending`: it may not have sent all of what it wants to.
-    async fn close(&self, web: &Downstream, sending: bool) {
+    /// Lets the web server take what is left to take.
+    async fn close(&self, web: &Downstream) {
         let mut alarm = self.pool.alarm();
         let taken = poll_fn(|context| {
             let mut web = web.lock();
@@ -189,7 +184,7 @@ impl Site {
         if !taken.await {
             return;
         }
-        if sending {
+        if web.lock().is_sending() {
             // After that it is closed all the same.
             _ = timeout(LINGER, poll_fn(|context| web.lock().poll_deaf(context))).await;
         }

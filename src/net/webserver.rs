@@ -51,6 +51,7 @@ impl Downstream {
             began: clock::now(),
             reader: Waker::noop().clone(),
             until_clear: VecDeque::new(),
+            sending: false,
             over: None,
             cut_short: vec![],
             blocked: None,
@@ -90,6 +91,8 @@ pub(super) struct WebServer {
     reader: Waker,
     /// Exchanges that wait for `pending` to be empty, in the order of their turns.
     until_clear: VecDeque<Waker>,
+    /// An exchange ended before all of its request had come: the web server may not have done sending.
+    sending: bool,
     /// Why nothing more can be said to the web server.
     over: Option<Kind>,
     /// Exchanges whose responses broke off in the middle while others ran; see [`WebServer::break_off`].
@@ -117,7 +120,6 @@ pub(super) enum Heard {
     /// To be answered in the application's stead.
     Refused {
         id: u16,
-        keep_conn: bool,
         why: Refused,
     },
 }
@@ -214,8 +216,9 @@ impl WebServer {
                 return Ok(Some(Heard::Request(request, spool)));
             }
             Event::Refused { id, keep_conn, why } => {
+                self.sending |= !keep_conn;
                 self.requests += 1;
-                return Ok(Some(Heard::Refused { id, keep_conn, why }));
+                return Ok(Some(Heard::Refused { id, why }));
             }
             Event::Cut { id, why } => self.tell(id, Told::Cut(why)),
             Event::Aborted { id } => match self.cut_short.iter().position(|cut| *cut == id) {
@@ -270,7 +273,10 @@ impl WebServer {
     pub(super) fn give_up_open(&mut self, why: Refused) -> Option<Heard> {
         let id = self.intake.open_id()?;
         match self.intake.refuse_open(id, why) {
-            Event::Refused { id, keep_conn, why } => Some(Heard::Refused { id, keep_conn, why }),
+            Event::Refused { id, keep_conn, why } => {
+                self.sending |= !keep_conn;
+                Some(Heard::Refused { id, why })
+            }
             _ => None,
         }
     }
@@ -384,13 +390,22 @@ impl WebServer {
 
     /// The exchange has ended.
     pub(super) fn ended(&mut self, id: u16) {
+        self.sending |= self.intake.is_last() && !self.intake.is_whole(id);
         self.intake.ended(id);
         self.unblock(id);
     }
 
-    /// No exchange will come behind this one, and none runs beside it.
-    pub(super) fn is_last(&self, id: u16) -> bool {
-        self.intake.is_last() && self.intake.is_only(id)
+    /// This exchange has ended and all has been sent. If no other will come behind it and none runs beside it, the
+    /// connection is closed: not if that could lose the response, for the web server may not have done sending.
+    pub(super) fn close_behind(&mut self, id: u16) {
+        if self.is_clear() && self.intake.is_last() && self.intake.is_only(id) && self.intake.is_whole(id) {
+            self.socket = Socket::Void;
+        }
+    }
+
+    /// The web server may not have done sending.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending
     }
 
     /// Nothing is left to be done on the connection, but perhaps to send the rest.
@@ -515,11 +530,6 @@ impl WebServer {
     }
 
     // ---------------------------------------------------------------- the connection itself
-
-    /// Closes the connection.
-    pub(super) fn close(&mut self) {
-        self.socket = Socket::Void;
-    }
 
     /// Wakes the task when the web server says something or hangs up; until then that is only seen by writing.
     pub(super) fn watch(&mut self) -> io::Result<()> {
