@@ -26,7 +26,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -81,9 +81,7 @@ impl Site {
         exchanges: &mut Exchanges<'_, impl Future<Output = Ended>>,
     ) -> Option<Heard> {
         let mut draining = pin!(self.draining.cancelled());
-        let mut alarm = self.pool.alarm();
-        let mut heard_at = clock::now();
-        let mut have = web.lock().received();
+        let mut silence = Silence { since: clock::now(), received: 0, alarm: self.pool.alarm() };
         poll_fn(|context| {
             poll_exchanges(context, web, exchanges);
             let mut web = web.lock();
@@ -114,23 +112,13 @@ impl Site {
                 if !listening || web.is_over() {
                     return Poll::Pending;
                 }
-                let got = web.received();
-                if got != have {
-                    (have, heard_at) = (got, clock::now());
-                }
                 // The first request is due from the start.
                 let owed = web.owes_bytes() || web.requests() == 0;
                 if !owed && exchanges.is_empty() && draining.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
                 }
-                let stall = web.stall_deadline();
-                let silent = owed.then_some(heard_at + self.listener.read_timeout);
-                if alarm.poll(context, stall.or(silent)).is_pending() {
-                    return Poll::Pending;
-                }
-                if stall.is_some() {
-                    // Its exchange is told, and makes room by ending.
-                    web.stalled();
+                let limit = owed.then_some(self.listener.read_timeout);
+                if silence.poll(context, &mut web, limit).is_pending() {
                     return Poll::Pending;
                 }
                 if let Some(heard) = self.give_up(&mut web) {
@@ -205,6 +193,31 @@ impl Site {
         put_response(&mut out, id, why.refusal.status(), &why.detail);
         // One that has gone meanwhile is seen to by whoever reads.
         _ = web.lock().answer(&out);
+    }
+}
+
+/// For how long a web server has said nothing.
+struct Silence {
+    since: Instant,
+    /// Bytes that had come then.
+    received: u64,
+    alarm: clock::Alarm,
+}
+
+impl Silence {
+    /// Ready once it has lasted for `limit`. Sees to a body that nothing takes, too.
+    fn poll(&mut self, context: &mut Context<'_>, web: &mut WebServer, limit: Option<Duration>) -> Poll<()> {
+        if web.received() != self.received {
+            (self.received, self.since) = (web.received(), clock::now());
+        }
+        let stall = web.stall_deadline();
+        let due = self.alarm.poll(context, stall.or(limit.map(|limit| self.since + limit)));
+        if due.is_ready() && stall.is_some() {
+            // Its exchange is told, and makes room by ending.
+            web.stalled();
+            return Poll::Pending;
+        }
+        due
     }
 }
 

@@ -183,6 +183,8 @@ impl Driver {
     }
 
     fn check(&mut self) {
+        // A driver shows what it has as soon as there is room.
+        self.hear(&[]);
         while let Some(Freed { id, .. }) = self.channel.poll_freed() {
             assert!(self.left.remove(&id), "freed twice, or before its owner had left");
         }
