@@ -63,7 +63,9 @@ pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, endpoint: usize, h
 fn words(failure: OpenFailure) -> &'static str {
     match failure {
         OpenFailure::Unanswered => "nobody answered in time (timeouts.prove): all workers may be busy",
-        OpenFailure::Unasked => "application closed behind GET_VALUES; it is not asked again",
+        OpenFailure::Unasked => {
+            "application closed where it was asked with GET_VALUES; one that does so twice is not asked again"
+        }
         _ => "application closed the connection",
     }
 }

@@ -353,15 +353,15 @@ impl SharedPool {
     /// It is open and takes exchanges.
     pub(super) fn joined(self: &Arc<Self>, channel: &Arc<Channel>, learned: Learned) {
         self.change(|inner| {
+            // It may have ended meanwhile, and its driver found nothing to report of it.
+            if channel.is_over() {
+                self.metrics.closed(channel.endpoint(), Closed::Prove);
+                inner.core.failed(channel.key(), OpenFailure::Handshake, clock::now());
+                return;
+            }
             inner.channels.insert(channel.key(), channel.clone());
             channel.set_single(inner.core.is_single(channel.endpoint(), learned));
             inner.core.joined(channel.key(), learned, clock::now());
-            // It may have ended in this moment, and its driver found nothing to report of it.
-            if channel.is_over() {
-                inner.channels.remove(&channel.key());
-                let reason = inner.core.gone(channel.key(), Closed::Application, clock::now());
-                reason.into_iter().for_each(|reason| self.metrics.closed(channel.endpoint(), reason));
-            }
         });
     }
 

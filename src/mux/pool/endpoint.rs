@@ -49,6 +49,8 @@ enum Manners {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Talents {
     Unknown,
+    /// Closed where it was asked: it may have been about to stop.
+    Doubtful,
     Said(Values),
     /// It does not answer, or closes where it is asked.
     Mute,
@@ -182,6 +184,14 @@ impl Endpoint {
         }
     }
 
+    /// It closed a connection where it was asked what it can: only one that does so twice in a row is not asked again.
+    pub(super) fn closed_unasked(&mut self) {
+        self.talents = match self.talents {
+            Talents::Doubtful => Talents::Mute,
+            _ => Talents::Doubtful,
+        };
+    }
+
     /// It closed a connection right behind its handshake: another PHP may have come in its place.
     pub(super) fn forget_manners(&mut self) {
         if self.manners == Manners::Kept {
@@ -227,7 +237,7 @@ impl Endpoint {
     pub(super) fn question(&self, multiplex: Multiplex) -> Handshake {
         match (self.talents, multiplex) {
             (_, Multiplex::Always) | (Talents::Mute, _) => Handshake::Skip,
-            (Talents::Unknown, _) => Handshake::Learn,
+            (Talents::Unknown | Talents::Doubtful, _) => Handshake::Learn,
             // One that takes many never keeps a connection waiting; one that takes one at a time may (rule R3).
             (Talents::Said(values), Multiplex::Auto) if values.multiplexes => Handshake::Remind,
             (Talents::Said(values), _) if values.multiplexes => Handshake::Skip,
@@ -239,7 +249,7 @@ impl Endpoint {
     pub(super) fn values(&self) -> Option<Values> {
         match self.talents {
             Talents::Said(values) => Some(values),
-            Talents::Unknown | Talents::Mute => None,
+            Talents::Unknown | Talents::Doubtful | Talents::Mute => None,
         }
     }
 

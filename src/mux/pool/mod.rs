@@ -254,7 +254,7 @@ impl<W, C> Pool<W, C> {
                 endpoint.saw_close_behind_answer(now)
             }
             OpenFailure::Unasked => {
-                endpoint.learn(Learned::Mute);
+                endpoint.closed_unasked();
                 false
             }
             OpenFailure::Connect | OpenFailure::Handshake => {
