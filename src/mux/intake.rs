@@ -128,6 +128,8 @@ pub struct Intake<B> {
     refusing: Option<Refused>,
     /// A request has come that wants the connection to be closed behind it: it was the last one.
     last: bool,
+    /// The web server has asked whether it may, or has had several requests at once.
+    shared: bool,
 }
 
 impl<B: Default> Intake<B> {
@@ -140,6 +142,7 @@ impl<B: Default> Intake<B> {
             requests: Requests::default(),
             refusing: None,
             last: false,
+            shared: false,
         }
     }
 
@@ -161,6 +164,11 @@ impl<B: Default> Intake<B> {
     /// The last request of the connection has ended: nothing else is to be taken in.
     pub fn is_over(&self) -> bool {
         self.last && self.requests.is_empty()
+    }
+
+    /// The web server puts many requests on this connection at once, or may.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// No other request may come behind those that have.
@@ -265,12 +273,13 @@ impl<B: Default> Intake<B> {
         }
     }
 
-    fn handle_management(&self, header: Header, behind: &[u8]) -> Result<Event, Violation> {
+    fn handle_management(&mut self, header: Header, behind: &[u8]) -> Result<Event, Violation> {
         let mut out = vec![];
         if header.kind == Kind::GetValues {
             if header.content > MAX_GET_VALUES {
                 return Err(Violation::GetValuesLength(header.content));
             }
+            self.shared = true;
             let mut values = vec![];
             let Limits { connections, requests } = self.limits;
             for (name, _) in Pairs::new(&behind[..header.content.into()]).filter_map(Result::ok) {
@@ -310,6 +319,7 @@ impl<B: Default> Intake<B> {
             return Ok(Some(answer_end(id, ProtocolStatus::UnknownRole)));
         }
         self.last = !begin.keep_conn;
+        self.shared |= !self.requests.is_empty();
         self.requests.begin(id, begin);
         Ok(None)
     }

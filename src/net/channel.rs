@@ -117,8 +117,15 @@ impl Channel {
     /// Carries records both ways until the connection ends.
     pub(super) async fn drive(self: Arc<Self>, pool: Arc<SharedPool>, mut upstream: Upstream) {
         upstream.limit_queue();
-        let mut drive =
-            Drive { pool: &pool, carry: vec![], alarm: pool.alarm(), values: None, stalled: false, reported: false };
+        let mut drive = Drive {
+            pool: &pool,
+            carry: vec![],
+            alarm: pool.alarm(),
+            send_error: None,
+            values: None,
+            stalled: false,
+            reported: false,
+        };
         let end = poll_fn(|context| self.poll_drive(context, &mut upstream, &mut drive)).await;
         // First the connection, then its place: the next one may be opened at once.
         drop(upstream);
@@ -154,14 +161,20 @@ impl Channel {
                 return Poll::Ready(Kind::Closed);
             }
         }
-        if let Poll::Ready(Err(kind)) = self.poll_send(context, upstream, drive.pool) {
-            return Poll::Ready(kind);
+        if drive.send_error.is_none()
+            && let Poll::Ready(Err(kind)) = self.poll_send(context, upstream, drive.pool)
+        {
+            drive.send_error = Some(kind);
         }
         let mut more = true;
         for _ in 0..READS {
             match self.poll_receive(context, upstream, drive) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(kind)) => return Poll::Ready(kind),
+                Poll::Ready(Err(kind)) => return Poll::Ready(drive.send_error.take().unwrap_or(kind)),
+                // What the application had said before it closed has been heard.
+                Poll::Pending if drive.send_error.is_some() && !drive.stalled => {
+                    return Poll::Ready(drive.send_error.take().unwrap_or(Kind::Closed));
+                }
                 Poll::Pending => {
                     more = false;
                     break;
@@ -275,7 +288,7 @@ impl Channel {
                 values.into_iter().for_each(|values| drive.pool.channel_learned(self, values));
             }
             if worn_out {
-                drive.pool.channel_let_go(self.key, Closed::MaxRequests);
+                drive.pool.channel_let_go(self.key, Closed::MaxRequests, false);
             }
             let look = drive.look_at_stall(self.key, stalled_since);
             let next = [deadline, look].into_iter().flatten().min();
@@ -300,6 +313,8 @@ struct Drive<'a> {
     /// Bytes read that the core has not taken yet.
     carry: Vec<u8>,
     alarm: clock::Alarm,
+    /// Sending failed; what the application says until it closes is still heard.
+    send_error: Option<Kind>,
     /// What the pool has been told of the application.
     values: Option<Values>,
     /// The core would not take what is in `carry`.
@@ -345,9 +360,13 @@ impl Place {
         self.id.is_some()
     }
 
-    /// Bytes of the body that may be pushed.
-    pub(super) fn room(&self) -> usize {
-        self.id.map_or(0, |id| self.channel.lock().core.room(id))
+    /// Bytes of the body that may be pushed. The task is woken when there is more room.
+    pub(super) fn room(&self, context: &mut Context<'_>) -> usize {
+        let Some(id) = self.id else { return 0 };
+        let mut inner = self.channel.lock();
+        // First: another thread may make room in the next moment.
+        inner.core.listen(id, context.waker().clone());
+        inner.core.room(id)
     }
 
     /// Sends whole records of the body, with any id in them.
@@ -379,7 +398,7 @@ impl Place {
 
     /// The connection should take nothing more behind this exchange.
     pub(super) fn is_last(&self, reason: Closed) {
-        self.pool.channel_let_go(self.channel.key, reason);
+        self.pool.channel_let_go(self.channel.key, reason, reason == Closed::Overloaded);
     }
 
     /// The application takes one request at a time, whatever it said.

@@ -380,9 +380,9 @@ impl SharedPool {
         self.change(|inner| inner.core.stalled(key, stalled, clock::now()));
     }
 
-    /// It should take nothing more.
-    pub(super) fn channel_let_go(self: &Arc<Self>, key: SlotKey, reason: Closed) {
-        self.change(|inner| inner.core.let_go(key, reason, clock::now()));
+    /// It should take nothing more; if it `may`, unless there can be no other in its place.
+    pub(super) fn channel_let_go(self: &Arc<Self>, key: SlotKey, reason: Closed, may: bool) {
+        self.change(|inner| inner.core.let_go(key, reason, may, clock::now()));
     }
 
     /// It has ended.

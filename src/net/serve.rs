@@ -211,7 +211,8 @@ impl Silence {
             (self.received, self.since) = (web.received(), clock::now());
         }
         let stall = web.stall_deadline();
-        let due = self.alarm.poll(context, stall.or(limit.map(|limit| self.since + limit)));
+        let silent = limit.map(|limit| self.since + limit);
+        let due = self.alarm.poll(context, stall.or(silent));
         if due.is_ready() && stall.is_some() {
             // Its exchange is told, and makes room by ending.
             web.stalled();

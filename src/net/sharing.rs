@@ -12,7 +12,7 @@ use crate::{
         channel::Ending,
         failure::{Failure, Kind, Origin, Phase},
         head::Head,
-        label::Direction,
+        label::{Direction, Refusal},
         refuse::Refused,
     },
     wire::ProtocolStatus,
@@ -89,7 +89,7 @@ impl<'a> Sharing<'a> {
 
     /// Fixed order: the body, the response, the web server, the clock.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Break>> {
-        self.push_body();
+        self.push_body(context);
         if let Poll::Ready(ended) = self.poll_relay(context) {
             return Poll::Ready(ended);
         }
@@ -106,8 +106,8 @@ impl<'a> Sharing<'a> {
     }
 
     /// Passes on what has come of the body and finds room.
-    fn push_body(&mut self) {
-        let room = self.place.room();
+    fn push_body(&mut self, context: &mut Context<'_>) {
+        let room = self.place.room(context);
         if room == 0 {
             return;
         }
@@ -215,8 +215,14 @@ impl<'a> Sharing<'a> {
         if self.alarm.poll(context, Some(deadline)).is_pending() {
             return Poll::Pending;
         }
-        if let Some((origin, kind)) = then {
-            return Poll::Ready(Err(self.broke(origin, kind)));
+        match then {
+            None => {}
+            // Only this request is late, and nothing has been said to it.
+            Some((Origin::WebServer, Kind::Timeout("read"))) => {
+                let detail = "the rest of the body did not come in time (timeouts.read)".into();
+                return Poll::Ready(Err(Break::Cut(Refused { refusal: Refusal::ReadTimeout, detail })));
+            }
+            Some((origin, kind)) => return Poll::Ready(Err(self.broke(origin, kind))),
         }
         self.looked_at = true;
         // Hear the web server, and wait for the next deadline.

@@ -111,6 +111,22 @@ impl Socket {
         }
     }
 
+    /// Ready when the peer has closed the connection, or its end of it, whatever it has sent before.
+    pub(super) fn poll_hangup(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.watch().is_err() {
+            return Poll::Ready(());
+        }
+        let Self::Watched(fd) = self else { return Poll::Ready(()) };
+        loop {
+            let Ok(mut guard) = ready!(fd.poll_read_ready(context)) else { return Poll::Ready(()) };
+            if guard.ready().is_read_closed() {
+                return Poll::Ready(());
+            }
+            // The event of a hang-up is still to come; what can be read meanwhile is read without being told.
+            guard.clear_ready();
+        }
+    }
+
     /// Does `write` at once and, where that would block, again when the socket is writable. Registers it only then.
     pub(super) fn poll_write(
         &mut self,

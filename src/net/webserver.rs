@@ -30,7 +30,7 @@ use std::{
 pub(super) use held::{Held, Told};
 pub(super) use over::Over;
 
-/// Answers to management records that wait for what was sent before; above that a web server is not read from.
+/// Bytes of answers of our own that wait for what was sent before; above that a web server is not read from.
 const MAX_ANSWERS: usize = 64 * 1024;
 
 /// One web server's connection, as the exchanges on it share it.
@@ -43,6 +43,7 @@ impl Downstream {
             intake,
             carry: vec![],
             unread: false,
+            untold: false,
             received: 0,
             requests: 0,
             pending: vec![],
@@ -75,13 +76,15 @@ pub(super) struct WebServer {
     carry: Vec<u8>,
     /// `carry` may hold more than a part of a record: it is looked at before more is read.
     unread: bool,
+    /// The socket may be readable without having said so: it was only asked for a hang-up.
+    untold: bool,
     /// Bytes read so far.
     received: u64,
     /// Requests heard so far.
     requests: u64,
     /// Whole records that the web server has not taken yet, perhaps without the beginning of the first.
     pending: Vec<u8>,
-    /// Bytes of answers to management records in `pending`.
+    /// Bytes of answers of our own in `pending`.
     answers: usize,
     /// When the web server last took a byte, or was first left one to take.
     took_at: Instant,
@@ -134,7 +137,8 @@ impl WebServer {
         }
         loop {
             if self.is_deaf() || self.blocked.is_some() {
-                return Poll::Pending;
+                self.untold = true;
+                return self.socket.poll_hangup(context).map(|()| Err(Over::Closed));
             }
             let heard = if std::mem::take(&mut self.unread) {
                 let bytes = std::mem::take(&mut self.carry);
@@ -154,9 +158,13 @@ impl WebServer {
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<Heard>, Over>> {
         let carried = self.carry.len();
         let space = &mut buffer[carried..];
-        let at_once = if self.socket.is_watched() { None } else { Some(self.socket.try_recv(space)) };
+        let known = self.socket.is_watched() && !self.untold;
+        let at_once = if known { None } else { Some(self.socket.try_recv(space)) };
         let read = match at_once {
-            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => ready!(self.socket.poll_recv(context, space))?,
+            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
+                self.untold = false;
+                ready!(self.socket.poll_recv(context, space))?
+            }
             Some(done) => done?,
             None => ready!(self.socket.poll_recv(context, space))?,
         };
@@ -206,8 +214,7 @@ impl WebServer {
                 }
             }
             Event::Answer(answer) => {
-                self.send(&answer)?;
-                self.answers = if self.is_clear() { 0 } else { self.answers + answer.len() };
+                self.answer(&answer)?;
             }
             Event::Request(request) => {
                 self.requests += 1;
@@ -318,7 +325,7 @@ impl WebServer {
 
     fn unblock(&mut self, id: u16) {
         if let Some((_, since)) = self.blocked.take_if(|(blocked, _)| *blocked == id) {
-            if !self.intake.is_only(id) {
+            if self.holds_up_others(id) {
                 self.pool.metrics.stalled(clock::now() - since);
             }
             // What was read and not looked at comes first.
@@ -348,8 +355,13 @@ impl WebServer {
 
     /// When the body that nothing takes has held up others for too long; `None` while it holds up nobody.
     pub(super) fn stall_deadline(&self) -> Option<Instant> {
-        let (_, since) = self.blocked.filter(|(id, _)| !self.intake.is_only(*id))?;
+        let (_, since) = self.blocked.filter(|(id, _)| self.holds_up_others(*id))?;
         Some(since + self.pool.config.connections.stall_timeout)
+    }
+
+    /// Other requests are there, or behind what is not read: a web server that multiplexes sends them as they come.
+    fn holds_up_others(&self, id: u16) -> bool {
+        !self.intake.is_only(id) || self.intake.is_shared()
     }
 
     /// It has.
@@ -439,9 +451,11 @@ impl WebServer {
         self.send(bytes)
     }
 
-    /// Sends a whole response of our own.
-    pub(super) fn answer(&mut self, response: &[u8]) -> io::Result<()> {
-        self.send(response)
+    /// Sends whole records of our own. A web server that does not read them is not read from.
+    pub(super) fn answer(&mut self, records: &[u8]) -> io::Result<()> {
+        self.send(records)?;
+        self.answers = if self.is_clear() { 0 } else { self.answers + records.len() };
+        Ok(())
     }
 
     /// Ends a request with nothing but END_REQUEST.
@@ -449,7 +463,7 @@ impl WebServer {
         let mut out = vec![];
         put_end(&mut out, id, ProtocolStatus::RequestComplete);
         self.ended(id);
-        self.send(&out)
+        self.answer(&out)
     }
 
     /// The response goes no further, if one has begun: has the web server see that it is cut short, and why.

@@ -1,6 +1,6 @@
 //! Connections that rest: which may be leased, and when each is asked, closed or forgotten.
 
-use super::{Directive, FENCE_WITHIN, Pool, Settling, SlotKey};
+use super::{Directive, FENCE_WITHIN, Pool, Settling, SlotKey, share::STALLED};
 use crate::{
     config::Application,
     mux::label::{Closed, ConnectionState},
@@ -44,7 +44,9 @@ impl<W, C> Pool<W, C> {
             Application::PhpFpm => (endpoint.idle.last(), endpoint.count(ConnectionState::Leased)),
             Application::Generic => {
                 let room = endpoint.rooms.last().filter(|_| endpoint.takes_more());
-                (room.map(|(_, key)| key), endpoint.in_flight)
+                // Behind every endpoint that has a place on a connection which nothing holds up.
+                let last = if room.is_some_and(|(rank, _)| *rank == STALLED) { usize::MAX / 2 } else { 0 };
+                (room.map(|(_, key)| key), endpoint.in_flight + last)
             }
         };
         if let Some(best) = best {

@@ -307,7 +307,10 @@ impl<W, C> Pool<W, C> {
             }
             self.retry_at = self.endpoints.iter().filter_map(Endpoint::retry_at).min();
         }
-        self.meet_demand(now);
+        match self.application {
+            config::Application::PhpFpm => self.meet_demand(now),
+            config::Application::Generic => self.serve(now),
+        }
     }
 
     // ---------------------------------------------------------------- poll

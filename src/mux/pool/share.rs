@@ -10,20 +10,25 @@ use crate::{
 };
 use std::time::Instant;
 
+/// The rank of a connection that one exchange holds up: behind all others.
+pub(super) const STALLED: u32 = 0;
+
 /// The places on one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     pub(super) all: u32,
     pub(super) taken: u32,
-    /// One exchange holds up the others: nobody else should join them.
+    /// One exchange holds up the others: nobody else should join them while there is another way.
     pub(super) stalled: bool,
     /// It takes nothing new, and closes with its last exchange.
     pub(super) leaving: Option<Closed>,
 }
 
 impl Places {
-    fn free(&self) -> bool {
-        self.taken < self.all && !self.stalled && self.leaving.is_none()
+    /// How soon the next exchange should come here; `None`: there is no place.
+    fn rank(&self) -> Option<u32> {
+        let free = self.taken < self.all && self.leaving.is_none();
+        free.then_some(if self.stalled { STALLED } else { self.taken + 1 })
     }
 }
 
@@ -101,8 +106,14 @@ impl<W, C> Pool<W, C> {
         }
     }
 
-    /// A shared connection should take nothing new.
-    pub fn let_go(&mut self, key: SlotKey, reason: Closed, now: Instant) {
+    /// A shared connection should take nothing new; if it `may` go on, not unless another can be had in its place.
+    pub fn let_go(&mut self, key: SlotKey, reason: Closed, may: bool, now: Instant) {
+        if may && self.slots.try_get_mut(key).is_some_and(|slot| slot.places.is_some_and(|places| places.taken > 0)) {
+            let index = self.slots.get(key).endpoint;
+            if !self.may_replace(index) {
+                return;
+            }
+        }
         if self.slots.try_get_mut(key).is_some_and(|slot| slot.places.is_some()) {
             self.change_places(key, |places| places.leaving = places.leaving.or(Some(reason)), now);
             self.retire_shared(key, now);
@@ -127,13 +138,17 @@ impl<W, C> Pool<W, C> {
     pub(super) fn checkout_share(&mut self, now: Instant) -> Option<Share> {
         let &(_, _, index) = self.ready.first()?;
         // An endpoint is in `ready` only while it has a free place.
-        let key = self.endpoints[index].rooms.last().expect("a ready endpoint has a free place").1;
+        let (rank, key) = *self.endpoints[index].rooms.last().expect("a ready endpoint has a free place");
+        if rank == STALLED && (self.young().next().is_some() || self.best_to_open(now).is_some()) {
+            return None;
+        }
+        let may_replace = self.may_replace(index);
         self.endpoints[index].in_flight += 1;
         let slot = self.slots.get_mut(key);
         let used = slot.used;
         slot.used += 1;
         let age = now.saturating_duration_since(slot.opened);
-        let worn = self.connections.max_requests.is_some_and(|limit| slot.used >= limit);
+        let worn = may_replace && self.connections.max_requests.is_some_and(|limit| slot.used >= limit);
         let take = |places: &mut Places| {
             places.taken += 1;
             if worn {
@@ -144,8 +159,14 @@ impl<W, C> Pool<W, C> {
         Some(Share { key, endpoint: index, used, age })
     }
 
+    /// Another connection may be opened beside those of an endpoint. Where none may, one that is old or has served enough
+    /// goes on until it is idle: behind one long exchange on it everybody would wait.
+    fn may_replace(&self, index: usize) -> bool {
+        self.endpoints[index].connections() < self.connections_at(index)
+    }
+
     /// Gives free places to waiters, and sees to more connections for those that are left.
-    fn serve(&mut self, now: Instant) {
+    pub(super) fn serve(&mut self, now: Instant) {
         while !self.queue.is_empty() {
             let Some(share) = self.checkout_share(now) else { break };
             match self.queue.pop() {
@@ -214,16 +235,20 @@ impl<W, C> Pool<W, C> {
     fn retire_shared(&mut self, key: SlotKey, now: Instant) {
         let slot = self.slots.get(key);
         let Some(places) = slot.places else { return };
+        let index = slot.endpoint;
+        let worn = self.connections.max_requests.is_some_and(|limit| slot.used >= limit);
         let aged = self.connections.max_age.is_some_and(|limit| now.saturating_duration_since(slot.opened) >= limit);
         let reason = places.leaving.or_else(|| match () {
             () if self.draining && self.queue.is_empty() => Some(Closed::Drain),
             () if aged => Some(Closed::MaxAge),
+            () if worn => Some(Closed::MaxRequests),
             () => None,
         });
         match reason {
             None => {}
             Some(reason) if places.taken == 0 => self.close_shared(key, reason, now),
             Some(_) if self.draining => {}
+            Some(_) if places.leaving.is_none() && !self.may_replace(index) => {}
             Some(reason) => self.change_places(key, |places| places.leaving = Some(reason), now),
         }
     }
@@ -237,10 +262,8 @@ impl<W, C> Pool<W, C> {
         change(places);
         let after = *places;
         let rooms = &mut self.endpoints[index].rooms;
-        rooms.remove(&(before.taken, key));
-        if after.free() {
-            rooms.insert((after.taken, key));
-        }
+        before.rank().into_iter().for_each(|rank| _ = rooms.remove(&(rank, key)));
+        after.rank().into_iter().for_each(|rank| _ = rooms.insert((rank, key)));
         if before.taken == 0 && after.taken > 0 {
             self.endpoints[index].idle.retain(|idle| *idle != key);
             self.set_state(key, ConnectionState::Leased, now);
@@ -256,7 +279,7 @@ impl<W, C> Pool<W, C> {
         let slot = self.slots.get(key);
         let index = slot.endpoint;
         if let Some(places) = slot.places {
-            self.endpoints[index].rooms.remove(&(places.taken, key));
+            places.rank().into_iter().for_each(|rank| _ = self.endpoints[index].rooms.remove(&(rank, key)));
             self.endpoints[index].idle.retain(|idle| *idle != key);
         }
         self.remove(key, reason, false, now);

@@ -192,7 +192,7 @@ fn one_that_cannot_multiplex_after_all_is_given_one_at_a_time() {
 // ---------------------------------------------------------------- connections that take nothing new
 
 #[test]
-fn a_stalled_connection_gets_nothing_new_until_it_goes_on() {
+fn a_stalled_connection_gets_nothing_new_while_there_is_another_way() {
     let mut office = office(1, "per_endpoint: 2", "");
     office.arrive([1]);
     office.join(SAYS_MANY);
@@ -201,11 +201,35 @@ fn a_stalled_connection_gets_nothing_new_until_it_goes_on() {
     office.arrive([2]);
     assert_eq!(office.did(), ["open c2 at 0 Remind"]);
     office.join(Learned::Nothing);
+    office.arrive([3]);
+    assert_eq!(office.did(), ["grant 2 c2", "grant 3 c2"]);
+    // With no third, those that come join one: so it is seen that somebody waits, and the slow one gets its deadline.
     office.with(2, |pool, key, now| pool.stalled(key, true, now));
-    office.arrive([3, 4]);
-    assert_eq!(office.did(), ["grant 2 c2"], "there may be no third");
+    office.arrive([4]);
+    assert_eq!(office.did(), ["grant 4 c2"]);
     office.with(1, |pool, key, now| pool.stalled(key, false, now));
-    assert_eq!(office.did(), ["grant 3 c1", "grant 4 c1"]);
+    office.arrive([5]);
+    assert_eq!(office.did(), ["grant 5 c1"]);
+}
+
+#[test]
+fn where_there_can_be_no_other_a_connection_that_is_due_goes_on_until_it_is_idle() {
+    for due in ["max_requests: 1", "max_age: 10s, surplus_idle: 60s, idle_timeout: 60s"] {
+        let mut office = office(1, &format!("per_endpoint: 1, {due}"), "");
+        office.arrive([1]);
+        office.join(SAYS_MANY);
+        office.pass(11 * SECOND);
+        office.arrive([2]);
+        office.finish([2]);
+        office.with(1, |pool, key, now| pool.let_go(key, Closed::Overloaded, true, now));
+        office.arrive([3]);
+        let granted = ["open c1 at 0 Learn", "grant 1 c1", "grant 2 c1", "grant 3 c1"];
+        assert_eq!(office.did(), granted, "{due}: behind the first everybody would wait");
+        office.finish([3, 1]);
+        let reason = due.split(':').next().unwrap();
+        assert_eq!(office.did(), [format!("close c1 {reason}")]);
+        office.assert_quiet();
+    }
 }
 
 #[test]
@@ -214,8 +238,8 @@ fn a_connection_that_is_let_go_closes_with_its_last_exchange() {
     office.arrive([1, 2]);
     office.join(SAYS_MANY);
     office.did();
-    office.with(1, |pool, key, now| pool.let_go(key, Closed::MaxAge, now));
-    office.with(1, |pool, key, now| pool.let_go(key, Closed::Yield, now));
+    office.with(1, |pool, key, now| pool.let_go(key, Closed::MaxAge, false, now));
+    office.with(1, |pool, key, now| pool.let_go(key, Closed::Yield, false, now));
     assert_eq!(office.did(), [""; 0]);
     office.arrive([3]);
     assert_eq!(office.did(), ["open c2 at 0 Remind"]);
@@ -227,7 +251,7 @@ fn a_connection_that_is_let_go_closes_with_its_last_exchange() {
     office.join(Learned::Nothing);
     office.finish([3]);
     office.did();
-    office.with(2, |pool, key, now| pool.let_go(key, Closed::MaxAge, now));
+    office.with(2, |pool, key, now| pool.let_go(key, Closed::MaxAge, false, now));
     assert_eq!(office.did(), ["close c2 max_age"]);
     office.assert_quiet();
 }
@@ -374,7 +398,7 @@ fn places_of_a_connection_that_has_ended_are_given_back_without_it() {
         key
     };
     office.pool.stalled(stale, true, office.now);
-    office.pool.let_go(stale, Closed::Body, office.now);
+    office.pool.let_go(stale, Closed::Body, false, office.now);
     office.pool.cannot_multiplex(stale, office.now);
     office.finish([4, 5]);
     office.assert_quiet();
