@@ -164,17 +164,15 @@ impl Channel {
         if drive.send_error.is_none()
             && let Poll::Ready(Err(kind)) = self.poll_send(context, upstream, drive.pool)
         {
+            // What the application had said before it closed is heard yet; its end comes as an event.
             drive.send_error = Some(kind);
+            drive.pool.channel_let_go(self.key, Closed::Broken, false);
         }
         let mut more = true;
         for _ in 0..READS {
             match self.poll_receive(context, upstream, drive) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(kind)) => return Poll::Ready(drive.send_error.take().unwrap_or(kind)),
-                // What the application had said before it closed has been heard.
-                Poll::Pending if drive.send_error.is_some() && !drive.stalled => {
-                    return Poll::Ready(drive.send_error.take().unwrap_or(Kind::Closed));
-                }
                 Poll::Pending => {
                     more = false;
                     break;

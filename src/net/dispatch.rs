@@ -22,7 +22,7 @@ use crate::{
         channel::Opening,
         failure::{Failure, Kind, Origin, Phase},
         label::{Closed, Outcome, Refusal, RetryReason},
-        refuse::{Refused, put_response},
+        refuse::{Refused, Status, put_response},
         reply::Finished,
         request::{Framing, Front, question},
     },
@@ -254,7 +254,8 @@ impl Site {
     async fn share(&self, web: &Downstream, job: &mut Job, mut place: Place) -> Attempt {
         let Job { request, arrived, replay, .. } = job;
         let facts = place.facts();
-        let bodiless = request.body == 0 && web.lock().body_so_far(request.id) == 0;
+        let filter = request.role == Role::Filter; // which has a file behind its body
+        let bodiless = !filter && request.body == 0 && web.lock().body_so_far(request.id) == 0;
         // What a program leaves unread of its body is taken for records where one exchange follows the other
         // (docs/applications.md). Where exchanges share a connection it must stay open for the others.
         let keep_conn = !place.single || bodiless;
@@ -301,7 +302,7 @@ impl Site {
             // Only this one is too slow; those beside it on its connection may not be.
             (Origin::WebServer, Kind::Stalled) if !self.is_dead(web) => {
                 self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
-                Attempt::Ended(Ended::Broken(request.id, failure.to_string()))
+                Attempt::Ended(self.cut(web, request.id, &failure))
             }
             (Origin::WebServer, _) => {
                 self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
@@ -330,6 +331,18 @@ impl Site {
         // One that has gone meanwhile is seen to by whoever reads.
         _ = web.lock().answer(&out);
         Ended::Answered(job.id())
+    }
+
+    /// The exchange is over for want of a web server that takes its response; nothing of that may have been passed on yet.
+    fn cut(&self, web: &Downstream, id: u16, failure: &Failure) -> Ended {
+        if failure.phase == Phase::Responding {
+            return Ended::Broken(id, failure.to_string());
+        }
+        let mut out = vec![];
+        put_response(&mut out, id, Status::GatewayTimeout, &failure.to_string());
+        // One that has gone meanwhile is seen to by whoever reads.
+        _ = web.lock().answer(&out);
+        Ended::Answered(id)
     }
 
     /// The web server took the request back, hung up or does not read.
