@@ -269,6 +269,8 @@ impl Site {
             request.put_head(out, Framing { id, keep_conn, front: &Front::Nothing });
         });
         if !opened {
+            // Its driver is about to say so; meanwhile nobody else is to be sent here.
+            place.is_last(Closed::Broken);
             let position = "before the request was sent".into();
             let (origin, kind, phase) = (Origin::Application, Kind::Closed, Phase::Unsent);
             return Attempt::Failed(Failure { origin, kind, phase, position });
