@@ -293,25 +293,27 @@ impl Site {
             }
             Err(Break::Failed(failure)) => failure,
         };
-        self.note_broken(request, facts, &failure);
         match failure.kind {
             Kind::Rejected(ProtocolStatus::CantMpxConn) => place.cannot_multiplex(),
             // What comes next goes elsewhere, or waits until this connection has ended.
             Kind::Rejected(_) => place.is_last(Closed::Overloaded),
             _ => {}
         }
-        match (failure.origin, &failure.kind) {
-            // Only this one is too slow; those beside it on its connection may not be.
-            (Origin::WebServer, Kind::Stalled) if !self.is_dead(web) => {
-                self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
-                Attempt::Ended(self.cut(web, request.id, &failure))
-            }
-            (Origin::WebServer, _) => {
-                self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
-                Attempt::Ended(self.web_server_failed(web, request.id, &failure))
-            }
-            (Origin::Application, _) => Attempt::Failed(failure),
+        self.share_failed(web, job, facts, failure)
+    }
+
+    fn share_failed(&self, web: &Downstream, job: &Job, facts: Facts, failure: Failure) -> Attempt {
+        self.note_broken(&job.request, facts, &failure);
+        if failure.origin == Origin::Application {
+            return Attempt::Failed(failure);
         }
+        self.pool.metrics.exchange(Outcome::Gone, job.lasted());
+        // Only this one may be too slow; those beside it on its connection need not be.
+        let alone = failure.kind == Kind::Stalled && !self.is_dead(web);
+        Attempt::Ended(match alone {
+            true => self.cut(web, job.id(), &failure),
+            false => self.web_server_failed(web, job.id(), &failure),
+        })
     }
 
     /// A web server that has taken nothing for as long as one exchange may hold up others: all that runs on its connection
