@@ -6,6 +6,8 @@
 mod application;
 #[path = "scopes/exclusive.rs"]
 mod exclusive;
+#[path = "scopes/held_up.rs"]
+mod held_up;
 #[path = "scopes/lost.rs"]
 mod lost;
 #[path = "scopes/refused.rs"]

@@ -93,7 +93,11 @@ pub const KEYS: &[Key] = &[
     key("pools.*.params.set", "{}", "params that are added to every request, or replace those of the web server"),
     key("pools.*.params.remove", "[HTTP_PROXY]", "params that are taken out of every request"),
     key("pools.*.body.max_size", "off", "a larger request body is answered 413; or off"),
-    key("pools.*.body.memory", "256KiB", "bytes of one request body kept in memory; the rest goes to a file"),
+    key(
+        "pools.*.body.memory",
+        "256KiB",
+        "bytes of one request body kept in memory, the rest goes to a file; php-fpm only",
+    ),
     key_without_default("pools.*.body.directory", "where that file is made; without it $TMPDIR, or /tmp"),
     key(
         "pools.*.reuse_after_body.post_up_to",
@@ -101,7 +105,11 @@ pub const KEYS: &[Key] = &[
         "after a POST body up to this a connection is used again; or off",
     ),
     key("pools.*.reuse_after_body.multipart", "false", "whether that holds for multipart/form-data as well"),
-    key("pools.*.retry.attempts", "1", "how often one exchange may be sent again; or off"),
+    key(
+        "pools.*.retry.attempts",
+        "1",
+        "how often a request that may have been executed is sent again where its method allows it; or off",
+    ),
     key("pools.*.retry.budget", "20%", "retries at most as a share of requests"),
     key("admin.listen", "127.0.0.1:9253", "address of metrics, health and state; or off"),
     key("log.level", "info", "error, warn, info or debug"),

@@ -33,8 +33,13 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Pool {
         section.complain_here(message);
     }
     let application = section.value("application", Word::read);
-    if application != Application::PhpFpm && section.has("reuse_after_body") {
-        section.complain("reuse_after_body", "only for `application: php-fpm`; remove it");
+    if application != Application::PhpFpm {
+        let body = section.section("body");
+        let given = ["memory", "directory"].into_iter().filter(|name| body.has(name));
+        given.for_each(|name| body.complain(name, "only for `application: php-fpm`; remove it"));
+        if section.has("reuse_after_body") {
+            section.complain("reuse_after_body", "only for `application: php-fpm`; remove it");
+        }
     }
     Pool {
         name: name.to_owned(),

@@ -88,11 +88,11 @@ fn listener_tree(listener: &Listener) -> Node {
 }
 
 fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
-    let body = Node::map([
-        ("max_size", or_off(pool.body.max_size, size)),
-        ("memory", size(pool.body.memory)),
-        ("directory", Node::text(pool.body.directory.display())),
-    ]);
+    let mut body = vec![("max_size", or_off(pool.body.max_size, size))];
+    if pool.application == Application::PhpFpm {
+        body.push(("memory", size(pool.body.memory)));
+        body.push(("directory", Node::text(pool.body.directory.display())));
+    }
     let retry = Node::map([
         ("attempts", or_off((pool.retry.attempts > 0).then_some(pool.retry.attempts), count)),
         ("budget", Node::text(percent_text(pool.retry.budget))),
@@ -104,7 +104,7 @@ fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
         ("queue", Node::map([("depth", count(pool.queue.depth)), ("timeout", duration(pool.queue.timeout))])),
         ("timeouts", timeouts_tree(&pool.timeouts)),
         ("params", params_tree(&pool.params, secrets)),
-        ("body", body),
+        ("body", map(body)),
     ];
     if pool.application == Application::PhpFpm {
         let reuse = &pool.reuse_after_body;

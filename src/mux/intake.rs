@@ -21,7 +21,7 @@ mod requests;
 use super::{
     label::Refusal,
     policy::Policy,
-    refuse::{Refused, put_end, put_rejection},
+    refuse::{Refused, put_end},
     request::Request,
 };
 use crate::{
@@ -312,7 +312,9 @@ impl<B: Default> Intake<B> {
             return Ok(None); // the connection closes before its turn
         }
         if self.requests.len() >= self.limits.requests as usize {
-            return Ok(Some(self.refuse_begin(id)));
+            let detail = format!("more than {} requests at once (max_requests_in_flight)", self.limits.requests);
+            let why = Refused { refusal: Refusal::RequestsInFlight, detail };
+            return Ok(Some(Event::Refused { id, keep_conn: true, why }));
         }
         if !self.plays(begin.role) {
             self.last = !begin.keep_conn;
@@ -322,15 +324,6 @@ impl<B: Default> Intake<B> {
         self.shared |= !self.requests.is_empty();
         self.requests.begin(id, begin);
         Ok(None)
-    }
-
-    /// CANT_MPX_CONN, and never OVERLOADED: on that HAProxy closes the connection with all that runs on it. And in words
-    /// as well: where nothing but END_REQUEST comes it waits for a response.
-    fn refuse_begin(&self, id: u16) -> Event {
-        let mut out = vec![];
-        let detail = format!("more than {} requests at once (max_requests_in_flight)", self.limits.requests);
-        put_rejection(&mut out, id, &detail);
-        Event::Answer(out)
     }
 
     fn plays(&self, role: Role) -> bool {

@@ -42,6 +42,7 @@ labels! {
         QueueTimeout = "queue_timeout",
         NoEndpoint = "no_endpoint",
         Connections = "connections",
+        RequestsInFlight = "requests_in_flight",
         ParamsTooLarge = "params_too_large",
         TooManyParams = "too_many_params",
         BodyTooLarge = "body_too_large",

@@ -42,9 +42,20 @@ impl Status {
 }
 
 impl Refusal {
+    /// What END_REQUEST says. Never OVERLOADED: on that HAProxy closes the connection with all that runs on it. And a page
+    /// always comes with it: where nothing but END_REQUEST comes HAProxy waits for a response (docs/web-servers.md).
+    pub const fn protocol_status(self) -> ProtocolStatus {
+        match self {
+            Self::RequestsInFlight => ProtocolStatus::CantMpxConn,
+            _ => ProtocolStatus::RequestComplete,
+        }
+    }
+
     pub const fn status(self) -> Status {
         match self {
-            Self::QueueFull | Self::QueueTimeout | Self::NoEndpoint | Self::Connections => Status::ServiceUnavailable,
+            Self::QueueFull | Self::QueueTimeout | Self::NoEndpoint | Self::Connections | Self::RequestsInFlight => {
+                Status::ServiceUnavailable
+            }
             Self::ParamsTooLarge | Self::TooManyParams => Status::HeaderFieldsTooLarge,
             Self::BodyTooLarge => Status::ContentTooLarge,
             Self::ParamDenied => Status::Forbidden,
@@ -62,10 +73,10 @@ pub fn put_response(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
     put_end(out, id, ProtocolStatus::RequestComplete);
 }
 
-/// The same for a request that this connection cannot take: the protocol status says so, too.
-pub fn put_rejection(out: &mut Vec<u8>, id: u16, detail: &str) {
-    put_page(out, id, Status::ServiceUnavailable, detail);
-    put_end(out, id, ProtocolStatus::CantMpxConn);
+/// The same for a request that is refused.
+pub fn put_refusal(out: &mut Vec<u8>, id: u16, why: &Refused) {
+    put_page(out, id, why.refusal.status(), &why.detail);
+    put_end(out, id, why.refusal.protocol_status());
 }
 
 fn put_page(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {

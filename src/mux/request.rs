@@ -48,8 +48,12 @@ impl Request {
 
     /// The script, for messages; lossy, and empty where the web server named none.
     pub fn script(&self) -> std::borrow::Cow<'_, str> {
-        let scripts = Pairs::new(&self.params).filter_map(Result::ok).filter(|(name, _)| *name == b"SCRIPT_FILENAME");
-        String::from_utf8_lossy(scripts.last().map_or(&[], |(_, value)| value))
+        let last = |wanted: &[u8]| {
+            let pairs = Pairs::new(&self.params).filter_map(Result::ok);
+            pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
+        };
+        // An application other than php-fpm need not be told of a file.
+        String::from_utf8_lossy(last(b"SCRIPT_FILENAME").or_else(|| last(b"SCRIPT_NAME")).unwrap_or_default())
     }
 
     /// Appends everything in front of the body: \[GET_VALUES\] BEGIN_REQUEST, PARAMS, empty PARAMS.

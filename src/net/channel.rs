@@ -9,7 +9,7 @@ use super::{
 };
 use crate::mux::{
     channel::{self, Ending, Freed, Opening, Values},
-    failure::Kind,
+    failure::{Failure, Kind, Origin, Phase},
     label::{Closed, Direction},
     pool::{Share, SlotKey},
 };
@@ -143,7 +143,9 @@ impl Channel {
         };
         if busy && end != Kind::Aborted {
             let (pool, endpoint) = (&pool.config.name, pool.address(self.endpoint));
-            tracing::warn!(pool, %endpoint, "shared connection is over: {end:?}");
+            let position = String::new();
+            let end = Failure { origin: Origin::Application, kind: end, phase: Phase::Responding, position };
+            tracing::warn!(pool, %endpoint, "connection with requests on it is over: {end}");
         }
         pool.channel_gone(&self, reason);
         left.into_values().for_each(|share| pool.release(share));

@@ -77,13 +77,21 @@ impl Site {
     pub(super) async fn run(&self, web: &Downstream, mut job: Job) -> Ended {
         let (mut attempts, mut unproven) = (0, 0);
         let mut again = false;
+        // Why it may have been executed already.
+        let mut first: Option<Failure> = None;
         if let Err(told) = self.know_body(web, &job).await {
             return self.unleased(web, &job, NoLease::Told(told));
         }
         loop {
             let carrier = match self.lease(web, job.id(), again).await {
                 Ok(carrier) => carrier,
-                Err(no_lease) => return self.unleased(web, &job, no_lease),
+                Err(no_lease) => {
+                    return match first.filter(|_| matches!(no_lease, NoLease::Refused(_))) {
+                        // 503 would say that it was not executed.
+                        Some(failure) => self.fail(web, &job, &failure),
+                        None => self.unleased(web, &job, no_lease),
+                    };
+                }
             };
             if !again {
                 self.pool.metrics.queue_wait(job.lasted());
@@ -111,7 +119,10 @@ impl Site {
             let Some(reason) = reason.filter(|reason| self.pool.may_retry(*reason)) else {
                 return self.fail(web, &job, &failure);
             };
-            attempts += u32::from(reason == RetryReason::Idempotent);
+            if reason == RetryReason::Idempotent {
+                attempts += 1;
+                first = Some(failure);
+            }
             unproven += u32::from(reason == RetryReason::Unproven);
             self.pool.metrics.retried(reason);
             again = true;
@@ -293,11 +304,12 @@ impl Site {
             }
             Err(Break::Failed(failure)) => failure,
         };
-        match failure.kind {
-            Kind::Rejected(ProtocolStatus::CantMpxConn) => place.cannot_multiplex(),
+        if let Kind::Rejected(status) = failure.kind {
+            if status == ProtocolStatus::CantMpxConn {
+                place.cannot_multiplex();
+            }
             // What comes next goes elsewhere, or waits until this connection has ended.
-            Kind::Rejected(_) => place.is_last(Closed::Overloaded),
-            _ => {}
+            place.is_last(Closed::Overloaded);
         }
         self.share_failed(web, job, facts, failure)
     }

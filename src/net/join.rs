@@ -39,7 +39,8 @@ pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, endpoint: usize, h
     let failure = match timeout(limit, poll_fn(|context| channel.poll_answer(context))).await {
         Ok(Some(values)) => {
             if handshake == Handshake::Learn {
-                tracing::info!(pool = pool.config.name, endpoint = %address, "application says of itself: {values:?}");
+                let many = if values.multiplexes { "many requests" } else { "one request" };
+                tracing::info!(pool = pool.config.name, endpoint = %address, "application takes {many} at once on a connection");
             }
             return pool.joined(&channel, Learned::Values(values));
         }

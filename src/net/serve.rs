@@ -18,7 +18,7 @@ use crate::{
     mux::{
         intake::{Intake, Limits},
         label::{Outcome, Refusal},
-        refuse::{Refused, put_response},
+        refuse::{Refused, put_refusal},
     },
 };
 use std::{
@@ -190,7 +190,7 @@ impl Site {
             why.detail
         );
         let mut out = vec![];
-        put_response(&mut out, id, why.refusal.status(), &why.detail);
+        put_refusal(&mut out, id, why);
         // One that has gone meanwhile is seen to by whoever reads.
         _ = web.lock().answer(&out);
     }

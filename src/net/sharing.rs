@@ -202,6 +202,7 @@ impl<'a> Sharing<'a> {
 
     fn failure(&self, origin: Origin, kind: Kind, phase: Phase) -> Failure {
         let position = match (origin, self.started) {
+            _ if matches!(kind, Kind::Rejected(_)) => "",
             (Origin::WebServer, _) => "before its response was whole",
             (Origin::Application, true) => "in the middle of its response",
             (Origin::Application, false) => "before its response",

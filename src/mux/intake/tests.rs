@@ -125,14 +125,9 @@ fn ended(id: u16, status: ProtocolStatus) -> Seen {
     Seen::Answer(out)
 }
 
-fn rejected(id: u16, detail: &str) -> Seen {
-    let mut out = vec![];
-    put_rejection(&mut out, id, detail);
-    Seen::Answer(out)
+fn one_too_many(id: u16) -> Seen {
+    Seen::Refused(id, true, Refusal::RequestsInFlight)
 }
-
-const TOO_MANY: &str = "more than 5 requests at once (max_requests_in_flight)";
-const ONE: &str = "more than 1 requests at once (max_requests_in_flight)";
 
 /// Params of the only request.
 fn params_of(seen: &[Seen]) -> Vec<(String, String)> {
@@ -281,7 +276,7 @@ fn requests_are_taken_in_side_by_side_and_each_is_told_when_it_is_whole() {
 fn one_request_too_many_is_refused_and_the_others_go_on() {
     let all = (1..=7).map(get).collect::<Vec<_>>().concat();
     let mut wanted: Vec<_> = (1..=5).map(got).collect();
-    wanted.extend([6, 7].map(|id| rejected(id, TOO_MANY)));
+    wanted.extend([6, 7].map(one_too_many));
     assert_eq!(read(intake(""), [&all[..]], false), wanted);
     // Once they are answered there is room again.
     assert_eq!(seen(&all), (1..=7).map(got).collect::<Vec<_>>());
@@ -292,11 +287,11 @@ fn where_one_at_a_time_is_allowed_a_second_one_is_answered_cant_mpx_conn() {
     let one = || intake_with("", Limits { requests: 1, ..LIMITS });
     let second = [head(1, &[]), get(2), record(Kind::Stdin, 1, &[], 0)].concat();
     let events = read(one(), [&second[..]], true);
-    assert_eq!(events[0], rejected(2, ONE));
+    assert_eq!(events[0], one_too_many(2));
     assert!(matches!(events[1..], [Seen::Request { id: 1, .. }]), "{events:?}");
     // The same while it runs.
     let running = read(one(), [&[get(1), get(2)].concat()[..]], false);
-    assert_eq!(running, [got(1), rejected(2, ONE)]);
+    assert_eq!(running, [got(1), one_too_many(2)]);
 }
 
 #[test]

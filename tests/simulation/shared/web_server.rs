@@ -3,7 +3,10 @@
 use super::{Event, Exchange, Fate, MS, World, record, whole_records};
 use crate::random::Random;
 use fcgimux::{
-    mux::intake::{Event as Heard, Intake, Limits},
+    mux::{
+        intake::{Event as Heard, Intake, Limits},
+        label::Refusal,
+    },
     wire::{BeginRequest, Kind, Role, put_pair},
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -172,7 +175,13 @@ impl World {
                 let number = number(id);
                 self.taken_back(number);
             }
-            // One more than there may be, or taken back before it was announced.
+            // One more than there may be.
+            Heard::Refused { id, why, .. } if why.refusal == Refusal::RequestsInFlight => {
+                let number = number(id);
+                self.exchanges[number].end(Fate::Refused);
+                self.webs[web].ended(id);
+            }
+            // Taken back before it was announced.
             Heard::Answer(mut answer) => {
                 let id = whole_records(&mut answer)[0].0.id;
                 let number = number(id);
