@@ -213,9 +213,7 @@ impl WebServer {
                     held.listener.take().into_iter().for_each(Waker::wake);
                 }
             }
-            Event::Answer(answer) => {
-                self.answer(&answer)?;
-            }
+            Event::Answer(answer) => self.answer(&answer)?,
             Event::Request(request) => {
                 self.requests += 1;
                 let spool = self.intake.store_mut(request.id).and_then(|held| held.spool.take());
@@ -290,11 +288,8 @@ impl WebServer {
 
     /// True while the web server owes us the rest of a request or of a record, or has not taken its answers.
     pub(super) fn owes_bytes(&self) -> bool {
-        self.blocked.is_none() && self.owes_more()
-    }
-
-    fn owes_more(&self) -> bool {
-        self.intake.unfinished() || !self.carry.is_empty() || (!self.is_clear() && !self.intake.is_running())
+        let owes = self.intake.unfinished() || !self.carry.is_empty();
+        self.blocked.is_none() && (owes || (!self.is_clear() && !self.intake.is_running()))
     }
 
     /// It sends management records and does not read the answers: it is not read from either.

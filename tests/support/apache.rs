@@ -18,7 +18,7 @@ impl Apache {
     #[track_caller]
     pub fn with(site: &str) -> Self {
         let (folder, port) = (Folder::new(), Port::free());
-        let file = folder.write("apache.conf", &file(&folder, &fill(site, &port))).display().to_string();
+        let file = folder.write("apache.conf", &file(&folder, &port.fill(site))).display().to_string();
         let mut process = Process::start(&folder, "apache.log", "apache2", ["-D", "FOREGROUND", "-f", &file]);
         process.wait_ready(&folder, || TcpStream::connect(port.address()).is_ok());
         Self { process, folder, port }
@@ -48,8 +48,4 @@ fn file(folder: &Folder, site: &str) -> String {
          {modules}User www-data\nGroup www-data\nErrorLog {path}/error.log\nLogLevel info\n\
          ServerLimit 1\nStartServers 1\nThreadsPerChild 64\nMaxRequestWorkers 64\nKeepAliveTimeout 1\n{site}\n"
     )
-}
-
-fn fill(text: &str, port: &Port) -> String {
-    text.replace("{address}", &port.address().to_string()).replace("{port}", &port.number().to_string())
 }

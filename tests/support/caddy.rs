@@ -15,7 +15,7 @@ impl Caddy {
     #[track_caller]
     pub fn with(sites: &str) -> Self {
         let (folder, port) = (Folder::new(), Port::free());
-        let text = format!("{{\n    admin off\n    auto_https off\n}}\n{}\n", fill(sites, &port));
+        let text = format!("{{\n    admin off\n    auto_https off\n}}\n{}\n", port.fill(sites));
         let file = folder.write("Caddyfile", &text).display().to_string();
         // Where it keeps certificates and its last configuration; its home otherwise.
         let own = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| format!("{name}={}", folder.path().display()));
@@ -37,8 +37,4 @@ impl Caddy {
     pub fn log(&self) -> String {
         self.process.log(&self.folder)
     }
-}
-
-fn fill(text: &str, port: &Port) -> String {
-    text.replace("{address}", &port.address().to_string()).replace("{port}", &port.number().to_string())
 }

@@ -25,7 +25,7 @@ impl Haproxy {
             "global\n    log stdout format raw local0\n    maxconn 2000\n    {global}\n\
              defaults\n    mode http\n    log global\n    option httplog\n    timeout connect 5s\n    timeout client 30s\n    \
              timeout server {TIMEOUT_SERVER}s\n{}\n",
-            fill(sections, &port),
+            port.fill(sections),
         );
         let file = folder.write("haproxy.cfg", &text).display().to_string();
         let mut process = Process::start(&folder, "haproxy.log", "haproxy", ["-db", "-f", &file]);
@@ -54,7 +54,3 @@ impl Haproxy {
 /// Seconds without a byte of the application after which it gives up. Short: some ends of exchanges are not seen by it
 /// before.
 const TIMEOUT_SERVER: u32 = 5;
-
-fn fill(text: &str, port: &Port) -> String {
-    text.replace("{address}", &port.address().to_string()).replace("{port}", &port.number().to_string())
-}

@@ -21,7 +21,7 @@ impl Lighttpd {
         let text = format!(
             "server.username = \"www-data\"\nserver.groupname = \"www-data\"\nserver.errorlog = \"{path}/error.log\"\n\
              server.pid-file = \"{path}/lighttpd.pid\"\nserver.upload-dirs = ( \"{uploads}\" )\n{}\n",
-            fill(site, &port),
+            port.fill(site),
         );
         let file = folder.write("lighttpd.conf", &text).display().to_string();
         let mut process = Process::start(&folder, "lighttpd.log", "lighttpd", ["-D", "-f", &file]);
@@ -41,8 +41,4 @@ impl Lighttpd {
     pub fn log(&self) -> String {
         self.folder.read("error.log")
     }
-}
-
-fn fill(text: &str, port: &Port) -> String {
-    text.replace("{address}", &port.address().to_string()).replace("{port}", &port.number().to_string())
 }

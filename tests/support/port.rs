@@ -36,6 +36,11 @@ impl Port {
         panic!("no free port");
     }
 
+    /// Puts it in place of `{address}` and `{port}` in a server's configuration.
+    pub fn fill(&self, text: &str) -> String {
+        text.replace("{address}", &self.address().to_string()).replace("{port}", &self.number().to_string())
+    }
+
     pub fn number(&self) -> u16 {
         self.number
     }
