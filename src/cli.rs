@@ -3,12 +3,15 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use fcgimux::config::{Config, ConfigError, Flags, key_at};
+use fcgimux::config::{Config, ConfigError, Flags, key_at, zone_from_text};
 
 /// The command line or the configuration is wrong (`EX_USAGE` in sysexits.h). Clap's own 2 is what shells use.
 const BAD_USAGE: u8 = 64;
 /// A file cannot be read (`EX_NOINPUT`).
 const UNREADABLE: u8 = 66;
+
+/// The zone of this process where the configuration names none: what Kubernetes can say of a pod's node.
+const ZONE_VARIABLE: &str = "FCGIMUX_ZONE";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +55,7 @@ enum Command {
 }
 
 /// Each by its name, so that a conflict with a file names the flags given and not all there are.
-const SHORT: [&str; 10] = [
+const SHORT: [&str; 11] = [
     "upstream",
     "listen",
     "socket_mode",
@@ -63,6 +66,7 @@ const SHORT: [&str; 10] = [
     "log_level",
     "log_format",
     "access_log",
+    "zone",
 ];
 
 #[derive(Args, Debug)]
@@ -99,6 +103,10 @@ struct Short {
     /// Log one line per exchange
     #[arg(long)]
     access_log: bool,
+
+    /// Zone that this process runs in, whose endpoints are preferred [default: $FCGIMUX_ZONE]
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
 }
 
 /// What the process is to do.
@@ -117,11 +125,11 @@ pub(crate) fn parse() -> Action {
     match line {
         CommandLine { command: Some(Command::Check { file }), .. } => Action::Exit(check(&file)),
         CommandLine { config: Some(file), .. } => match Config::from_file(&file) {
-            Ok(config) => Action::Run(config),
+            Ok(config) => run(config),
             Err(error) => Action::Exit(refuse_file(&error)),
         },
         CommandLine { short, .. } => match Config::for_upstreams(&short.into()) {
-            Ok(config) => Action::Run(config),
+            Ok(config) => run(config),
             Err(violations) => {
                 eprintln!("{violations}");
                 Action::Exit(BAD_USAGE.into())
@@ -130,14 +138,38 @@ pub(crate) fn parse() -> Action {
     }
 }
 
+fn run(config: Config) -> Action {
+    match in_zone(config) {
+        Ok(config) => Action::Run(config),
+        Err(code) => Action::Exit(code),
+    }
+}
+
+/// The zone of the environment, where the configuration names none. One that is empty is none.
+fn in_zone(mut config: Config) -> Result<Config, ExitCode> {
+    let given = std::env::var_os(ZONE_VARIABLE).filter(|zone| !zone.is_empty() && config.zone.is_none());
+    if let Some(zone) = given {
+        let zone = zone_from_text(&zone.to_string_lossy());
+        config.zone = Some(zone.map_err(|message| {
+            eprintln!("${ZONE_VARIABLE}: {message}");
+            ExitCode::from(BAD_USAGE)
+        })?);
+    }
+    Ok(config)
+}
+
 fn check(file: &std::path::Path) -> ExitCode {
-    match Config::from_file(file) {
+    let config = match Config::from_file(file) {
+        Ok(config) => in_zone(config),
+        Err(error) => return refuse_file(&error),
+    };
+    match config {
         Ok(config) => {
             // Whoever reads it may have seen enough and gone (`| head`), which changes nothing about the file.
             let _ = std::io::stdout().write_all(config.to_yaml().as_bytes());
             ExitCode::SUCCESS
         }
-        Err(error) => refuse_file(&error),
+        Err(code) => code,
     }
 }
 
@@ -184,6 +216,7 @@ impl From<Short> for Flags {
             log_level: short.log_level,
             log_format: short.log_format,
             access_log: short.access_log,
+            zone: short.zone,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     admin::{self, AdminState, AdminThread, SocketPorts},
-    config::{Config, EndpointAddress},
+    config::{Config, EndpointAddress, Origin},
     metrics::Metrics,
     mux::snapshot::PoolSnapshot,
     net::{ListenError, Net, View},
@@ -153,9 +153,11 @@ impl Running {
     fn new(config: &Config, net: &Net, data_plane: Handle) -> Self {
         let view = net.view();
         let endpoints = config.pools.iter().flat_map(|pool| &pool.endpoints);
-        let upstream = endpoints.filter_map(|endpoint| match endpoint {
-            EndpointAddress::Tcp { port, .. } => Some(*port),
-            EndpointAddress::Unix(_) => None,
+        // What ports a service or a file leads to is not known here.
+        let upstream = endpoints.filter_map(|endpoint| match &endpoint.origin {
+            Origin::Address(EndpointAddress::Tcp(address)) => Some(address.port()),
+            Origin::Dns { port, .. } => Some(*port),
+            _ => None,
         });
         let ports = SocketPorts { upstream: upstream.collect(), downstream: view.ports.clone() };
         Self { view, ports, data_plane, draining: AtomicBool::new(false) }

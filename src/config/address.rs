@@ -4,7 +4,6 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use super::{
@@ -17,6 +16,9 @@ const SOCKET_PATH_AT_MOST: usize = 107;
 /// RFC 1035, 2.3.4.
 const DNS_NAME_AT_MOST: usize = 253;
 const DNS_LABEL_AT_MOST: usize = 63;
+const DNS_PORT: u16 = 53;
+/// Far beyond any in use.
+const PAGE_PATH_AT_MOST: usize = 256;
 /// Longest name of a pool: it stands in every line of a scrape.
 const POOL_NAME_AT_MOST: usize = 63;
 /// Longest name of a param in `params.*`; far beyond any that is in use.
@@ -26,8 +28,7 @@ impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp(address) => write!(f, "{address}"),
         }
     }
 }
@@ -38,19 +39,6 @@ impl fmt::Display for ListenAddress {
             Self::Unix { path, .. } => write!(f, "{}", path.display()),
             Self::Tcp(address) => write!(f, "{address}"),
         }
-    }
-}
-
-/// As on the command line: `host:port`, `ip:port`, `[v6]:port`, `unix:/path` or `/path`.
-impl FromStr for EndpointAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = unix_path(text) {
-            return socket_path(&Node::text(path)).map(Self::Unix);
-        }
-        let node = Node::text(text);
-        if text.parse::<SocketAddr>().is_ok() || text.starts_with('[') { ip(&node) } else { dns(&node) }
     }
 }
 
@@ -68,14 +56,14 @@ pub(super) fn ip(node: &Node) -> Result<EndpointAddress, String> {
         Ok(SocketAddr::V6(address)) if address.scope_id() != 0 => {
             Err(format!("{node} has a zone, which cannot be used here; {EXAMPLE}"))
         }
-        Ok(address) => Ok(EndpointAddress::Tcp { host: address.ip().to_string(), port: address.port() }),
+        Ok(address) => Ok(EndpointAddress::Tcp(address)),
         Err(_) if dns(node).is_ok() => Err(format!("{node} is not an IP address; write a name as `dns:`")),
         Err(_) => Err(format!("{node} is not an IP address with a port; {EXAMPLE}")),
     }
 }
 
 /// `php.shop.svc.cluster.local:9000`.
-pub(super) fn dns(node: &Node) -> Result<EndpointAddress, String> {
+pub(super) fn dns(node: &Node) -> Result<(String, u16), String> {
     const EXAMPLE: &str = "write a name and a port, such as php:9000";
     let text = text(node, EXAMPLE)?;
     let Some((host, port)) = text.rsplit_once(':') else {
@@ -93,8 +81,50 @@ pub(super) fn dns(node: &Node) -> Result<EndpointAddress, String> {
     if !is_dns_name(host) {
         return Err(format!("{} is not a DNS name; {EXAMPLE}", quoted(host)));
     }
-    // Names are the same in any case (RFC 4343), and two equal endpoints must be seen as equal.
-    Ok(EndpointAddress::Tcp { host: host.to_ascii_lowercase(), port })
+    // Names are the same in any case (RFC 4343), and two equal sources must be seen as equal.
+    Ok((host.to_ascii_lowercase(), port))
+}
+
+/// `_fastcgi._tcp.php.shop.svc.cluster.local`.
+pub(super) fn srv(node: &Node) -> Result<String, String> {
+    const EXAMPLE: &str = "write a name such as _fastcgi._tcp.php.shop";
+    let text = text(node, EXAMPLE)?;
+    if text.rsplit_once(':').is_some_and(|(name, _)| is_dns_name(name)) {
+        return Err(format!("{node} has a port, which SRV records name themselves; {EXAMPLE}"));
+    }
+    if !is_dns_name(text) {
+        return Err(format!("{node} is not a DNS name; {EXAMPLE}"));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// Where a DNS server listens: an IP address, with or without a port.
+pub(super) fn dns_server(node: &Node) -> Result<SocketAddr, String> {
+    const EXAMPLE: &str = "write an IP address with or without a port, such as 10.96.0.10 or 127.0.0.1:5353";
+    let text = text(node, EXAMPLE)?;
+    let address = text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| (ip, DNS_PORT).into()));
+    match address {
+        Ok(address) if address.port() == 0 => Err(format!("{node} has no port to send to; {EXAMPLE}")),
+        Ok(address) => Ok(address),
+        Err(_) => Err(format!("{node} is not an IP address; {EXAMPLE}")),
+    }
+}
+
+/// Meant for an IP address with a port.
+pub(super) fn is_ip(text: &str) -> bool {
+    text.parse::<SocketAddr>().is_ok() || text.starts_with('[')
+}
+
+/// A path of php-fpm's own pages, as php-fpm takes it (`pm.status_path`, `ping.path`).
+pub(super) fn page_path(node: &Node) -> Result<String, String> {
+    const EXAMPLE: &str = "write it as in php-fpm's own configuration, such as /status";
+    let text = text(node, EXAMPLE)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let fits = (2..=PAGE_PATH_AT_MOST).contains(&text.len());
+    if !text.starts_with('/') || !fits || !text.bytes().all(plain) {
+        return Err(format!("{node} is not a path that begins with /, of letters, digits and /-_.~; {EXAMPLE}"));
+    }
+    Ok(text.to_owned())
 }
 
 /// An address to listen on. Port 0 asks the system for a free one.
@@ -189,67 +219,44 @@ fn is_dns_name(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn tcp(host: &str, port: u16) -> EndpointAddress {
-        EndpointAddress::Tcp { host: host.into(), port }
-    }
-
-    #[test]
-    fn an_upstream_is_read_in_every_form_and_shown_again() {
-        for (text, address, shown) in [
-            ("php:9000", tcp("php", 9000), "php:9000"),
-            (
-                "PHP.Shop.svc.cluster.local.:9000",
-                tcp("php.shop.svc.cluster.local.", 9000),
-                "php.shop.svc.cluster.local.:9000",
-            ),
-            ("10.0.0.7:9000", tcp("10.0.0.7", 9000), "10.0.0.7:9000"),
-            ("[::1]:9000", tcp("::1", 9000), "[::1]:9000"),
-            ("[0:0::1]:9000", tcp("::1", 9000), "[::1]:9000"),
-            ("/run/php.sock", EndpointAddress::Unix("/run/php.sock".into()), "/run/php.sock"),
-            ("unix:/run/php.sock", EndpointAddress::Unix("/run/php.sock".into()), "/run/php.sock"),
-        ] {
-            assert_eq!(text.parse(), Ok(address.clone()), "{text}");
-            assert_eq!(address.to_string(), shown);
-        }
-    }
-
-    #[test]
-    fn what_is_no_upstream_is_refused() {
-        for text in [
-            "",
-            "php",
-            ":9000",
-            "php:",
-            "php:0",
-            "php:65536",
-            "php:+1",
-            "php:9000:9000",
-            "::1:9000",
-            "[::1]",
-            "[php]:9000",
-            "1.2.3:9000",
-            "1.2.3.4.5:9000",
-            "-php:9000",
-            "a..b:9000",
-            "p hp:9000",
-            "unix:",
-            "unix:run/x",
-            "[fe80::1%2]:9000",
-            "10.0.0.7:0",
-            "tcp://php:9000",
-            "https://php:9000/",
-            "/run/",
-            "/a\0b",
-        ] {
-            assert!(text.parse::<EndpointAddress>().is_err(), "{text:?}");
-        }
-    }
-
     #[test]
     fn a_name_and_an_address_are_told_apart() {
         assert!(dns(&Node::text("10.0.0.7:9000")).unwrap_err().contains("`address:`"));
         assert!(dns(&Node::text("[::1]:9000")).unwrap_err().contains("`address:`"));
         assert!(ip(&Node::text("php:9000")).unwrap_err().contains("`dns:`"));
+    }
+
+    #[test]
+    fn an_srv_record_is_a_name_alone() {
+        assert_eq!(srv(&Node::text("_FastCGI._tcp.php.shop.")), Ok("_fastcgi._tcp.php.shop.".into()));
+        assert!(srv(&Node::text("_fastcgi._tcp.php:9000")).unwrap_err().contains("name themselves"));
+        for text in ["", "a b", "10.0.0.7", "a..b", "_fastcgi._tcp.", "/run/x"] {
+            let result = srv(&Node::text(text));
+            assert_eq!(result.is_ok(), text == "_fastcgi._tcp.", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_dns_server_has_port_53_where_none_is_given() {
+        for (text, address) in [
+            ("10.96.0.10", "10.96.0.10:53"),
+            ("127.0.0.1:5353", "127.0.0.1:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            assert_eq!(dns_server(&Node::text(text)).unwrap().to_string(), address);
+        }
+        for text in ["", "dns", "dns:53", "10.96.0.10:0", "10.96.0.10:x", "[::1]"] {
+            assert!(dns_server(&Node::text(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_php_fpm_has_a_path_that_php_fpm_takes() {
+        assert_eq!(page_path(&Node::text("/fpm/status.php~1")), Ok("/fpm/status.php~1".into()));
+        for text in ["", "/", "status", "/a b", "/status?json", "/ä", &format!("/{}", "x".repeat(256))] {
+            assert!(page_path(&Node::text(text)).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use super::{
-    Admin, Config, EndpointAddress, ListenAddress, Listener, Log, Pool, address,
+    Admin, Config, Dns, EndpointAddress, ListenAddress, Listener, Log, Origin, Pool, address,
     node::Node,
     pool,
     section::{Report, Section},
-    value,
+    source, value,
     word::Word,
 };
 
@@ -34,7 +34,8 @@ pub(super) fn config(root: &Node, report: &Report) -> Option<Config> {
     let pools: Vec<Pool> = pool_sections.iter().map(|(name, section)| pool::pool(name, section)).collect();
     let listeners = listeners(&root, &pools);
     let admin_section = root.section("admin");
-    let admin = Admin { listen: admin_section.value("listen", value::or_off(address::listen)) };
+    let listen = admin_section.value("listen", value::or_off(address::listen));
+    let admin = Admin { listen, verbs: admin_section.value("verbs", Word::read) };
     refuse_shared_addresses(&listeners, &admin_section, &admin);
     for ((_, section), pool) in pool_sections.iter().zip(&pools) {
         refuse_loops(section, pool, &listeners);
@@ -42,7 +43,10 @@ pub(super) fn config(root: &Node, report: &Report) -> Option<Config> {
     let threads = NonZeroU32::new(root.value("threads", value::small_count(1..=64)))?;
     let drain_deadline = root.section("drain").value("deadline", value::duration(TIME_OR_NONE));
     let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
-    Some(Config { listeners, pools, admin, log: log(&root.section("log")), threads, drain_deadline })
+    let log = log(&root.section("log"));
+    let zone = root.given("zone", source::zone);
+    let dns = Dns { servers: root.section("dns").list("servers", address::dns_server) };
+    Some(Config { listeners, pools, admin, log, zone, dns, threads, drain_deadline })
 }
 
 fn log(section: &Section<'_>) -> Log {
@@ -144,7 +148,12 @@ fn same_address(left: &ListenAddress, right: &ListenAddress) -> bool {
 /// A request that came back to its own listener would go round until every limit is reached.
 fn refuse_loops(section: &Section<'_>, pool: &Pool, listeners: &[(Section<'_>, Listener)]) {
     let own = |endpoint: &&EndpointAddress| listeners.iter().any(|(_, of)| leads_to(endpoint, &of.address));
-    if let Some(endpoint) = pool.endpoints.iter().find(own) {
+    // What a name or a service leads to is not known here.
+    let mut known = pool.endpoints.iter().filter_map(|source| match &source.origin {
+        Origin::Address(endpoint) => Some(endpoint),
+        _ => None,
+    });
+    if let Some(endpoint) = known.find(own) {
         section.complain("endpoints", format!("{endpoint} is one of this program's own listeners"));
     }
 }
@@ -152,9 +161,7 @@ fn refuse_loops(section: &Section<'_>, pool: &Pool, listeners: &[(Section<'_>, L
 fn leads_to(endpoint: &EndpointAddress, listener: &ListenAddress) -> bool {
     match (endpoint, listener) {
         (EndpointAddress::Unix(endpoint), ListenAddress::Unix { path, .. }) => endpoint == path,
-        (EndpointAddress::Tcp { host, port }, ListenAddress::Tcp(address)) => {
-            *host == address.ip().to_string() && *port == address.port()
-        }
+        (EndpointAddress::Tcp(endpoint), ListenAddress::Tcp(address)) => endpoint == address,
         _ => false,
     }
 }

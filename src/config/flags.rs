@@ -2,7 +2,7 @@
 //! limits and messages are the same; only the place of a fault is the name of a flag.
 
 use super::{
-    Config, EndpointAddress, Violations, address, build,
+    Config, Origin, Violations, address, build,
     node::{Node, Path},
     section::Report,
     show,
@@ -27,6 +27,7 @@ pub struct Flags {
     pub log_level: Option<String>,
     pub log_format: Option<String>,
     pub access_log: bool,
+    pub zone: Option<String>,
 }
 
 impl Config {
@@ -55,6 +56,7 @@ fn tree(flags: &Flags, report: &Report) -> Node {
         ("log", log(flags)),
     ];
     root.extend(flags.admin.as_ref().map(|listen| ("admin", Node::map([("listen", Node::text(listen))]))));
+    root.extend(flags.zone.as_ref().map(|zone| ("zone", Node::text(zone))));
     root.extend(flags.threads.map(|threads| ("threads", Node::Integer(threads.into()))));
     map(root)
 }
@@ -93,8 +95,8 @@ fn pool(flags: &Flags, report: &Report) -> Node {
     }
     let mut endpoints = Vec::with_capacity(flags.upstreams.len());
     for text in &flags.upstreams {
-        match text.parse::<EndpointAddress>() {
-            Ok(endpoint) => endpoints.push(show::endpoint_tree(&endpoint)),
+        match text.parse::<Origin>() {
+            Ok(origin) => endpoints.push(map(show::origin_tree(&origin))),
             Err(message) => report.add(path.clone(), message),
         }
     }
@@ -125,6 +127,7 @@ fn flag_of(path: &str) -> &str {
         ("log.level", "--log-level"),
         ("log.format", "--log-format"),
         ("threads", "--threads"),
+        ("zone", "--zone"),
     ];
     if path.starts_with("listeners") {
         return match path.rsplit('.').next() {
@@ -164,6 +167,7 @@ mod tests {
             log_level: Some("debug".into()),
             log_format: Some("text".into()),
             access_log: true,
+            zone: Some("eu-1a".into()),
             ..upstreams(&["php:9000", "10.0.0.7:9000", "[::1]:9000", "unix:/run/php.sock"])
         };
         let config = Config::for_upstreams(&flags).unwrap();
@@ -174,6 +178,7 @@ mod tests {
         assert_eq!(config.listeners[2].address.to_string(), "127.0.0.1:9001");
         assert_eq!(config.admin.listen, None);
         assert_eq!((config.log.level.as_str(), config.log.access), ("debug", true));
+        assert_eq!(config.zone.as_deref(), Some("eu-1a"));
     }
 
     #[test]
@@ -182,7 +187,8 @@ mod tests {
         for (flags, begin) in [
             (upstreams(&[]), "--upstream: missing"),
             (upstreams(&["php"]), "--upstream: `php` has no port"),
-            (upstreams(&["a:1", "a:1"]), "--upstream: a:1 stands here a second time"),
+            (upstreams(&["a:1", "a:1"]), "--upstream: dns a:1 stands here a second time"),
+            (Flags { zone: Some("a b".into()), ..good() }, "--zone: `a b` is not a zone"),
             (Flags { listen: vec!["9000".into()], ..good() }, "--listen: `9000` is not an IP address"),
             (Flags { socket_mode: Some("x".into()), ..good() }, "--socket-mode: `x` is not a file mode"),
             (Flags { per_endpoint: Some(0), ..good() }, "--per-endpoint: 0 is out of range"),

@@ -5,35 +5,48 @@ use std::{fs::File, io::Read, path::Path};
 use super::{
     Config, ConfigError, Violation, Violations, build,
     file::{self, FILE_AT_MOST},
+    node::Node,
     section::Report,
 };
 
 impl Config {
     /// Reads YAML text. Errors: every violation, in the order of the text.
     pub fn from_yaml(text: &str) -> Result<Self, Violations> {
-        let root = file::parse(text).map_err(|violation| Violations::new(vec![violation]))?;
-        let report = Report::default();
-        let config = build::config(&root, &report);
-        let violations = report.into_violations(|path| file::locate(text, &root, path));
-        match config {
-            Some(config) if violations.is_empty() => Ok(config),
-            _ => Err(Violations::new(violations)),
-        }
+        build(text, build::config)
     }
 
     /// Reads a file. Errors: the file cannot be read, or every violation in it with the file's name.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let config = match std::str::from_utf8(&text) {
-            Ok(text) => Self::from_yaml(text),
-            Err(error) => Err(Violations::new(vec![not_text(&text[..error.valid_up_to()])])),
-        };
-        config.map_err(|violations| violations.in_file(path.display()).into())
+        let content = read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Ok(Self::from_content(&content, path)?)
+    }
+
+    /// Makes a configuration of what [`read`] has read from the file. Errors: every violation in it with the file's name.
+    pub fn from_content(content: &[u8], path: &Path) -> Result<Self, Violations> {
+        text(content).and_then(Self::from_yaml).map_err(|violations| violations.in_file(path.display()))
     }
 }
 
-/// At most one byte more than is allowed, whatever the path leads to (a device, a pipe).
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// The text of a file.
+pub(super) fn text(content: &[u8]) -> Result<&str, Violations> {
+    std::str::from_utf8(content).map_err(|error| Violations::new(vec![not_text(&content[..error.valid_up_to()])]))
+}
+
+/// Makes something of YAML text by a builder that reports what is wrong.
+pub(super) fn build<T>(text: &str, builder: impl FnOnce(&Node, &Report) -> Option<T>) -> Result<T, Violations> {
+    let root = file::parse(text).map_err(|violation| Violations::new(vec![violation]))?;
+    let report = Report::default();
+    let built = builder(&root, &report);
+    let violations = report.into_violations(|path| file::locate(text, &root, path));
+    match built {
+        Some(built) if violations.is_empty() => Ok(built),
+        _ => Err(Violations::new(violations)),
+    }
+}
+
+/// What a file holds: at most one byte more than a configuration may have, whatever the path leads to (a device, a
+/// pipe).
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let at_most = u64::try_from(FILE_AT_MOST).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path)?.take(at_most).read_to_end(&mut text)?;
@@ -50,7 +63,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Application, EndpointAddress, Fence, KEYS, ListenAddress, LogFormat, LogLevel, OnDenied};
+    use crate::config::{
+        Application, EndpointAddress, EndpointSource, Fence, KEYS, ListenAddress, LogFormat, LogLevel, OnDenied,
+        Origin, ServicePort, Verbs,
+    };
 
     const POOL: &str = "pools:\n  php:\n    endpoints:\n      - dns: php:9000\n";
 
@@ -80,12 +96,15 @@ mod tests {
         let config = from(POOL);
         let pool = &config.pools[0];
         assert_eq!((pool.name.as_str(), pool.application), ("php", Application::PhpFpm));
-        assert_eq!(pool.endpoints, [EndpointAddress::Tcp { host: "php".into(), port: 9000 }]);
+        let origin = Origin::Dns { name: "php".into(), port: 9000 };
+        assert_eq!(pool.endpoints, [EndpointSource { origin, weight: 1, zone: None }]);
         let socket = ListenAddress::Unix { path: "/run/fcgimux.sock".into(), mode: 0o660, group: None };
         let listener = &config.listeners[0];
         assert_eq!((&listener.address, listener.pool.as_str(), listener.max_connections), (&socket, "php", 10_000));
         assert_eq!((listener.read_timeout, listener.write_timeout), (Duration::from_secs(60), Duration::from_secs(60)));
         assert_eq!(config.admin.listen, Some("127.0.0.1:9253".parse().unwrap()));
+        assert_eq!(config.admin.verbs, Verbs::Loopback);
+        assert_eq!((config.zone, config.dns.servers.len()), (None, 0));
         assert_eq!((config.log.level, config.log.format, config.log.access), (LogLevel::Info, LogFormat::Json, false));
         assert_eq!((config.threads.get(), config.drain_deadline), (1, Duration::from_secs(25)));
     }
@@ -99,6 +118,10 @@ mod tests {
         assert_eq!((connections.surplus_idle, connections.yield_after), (seconds(1), Some(seconds(1))));
         assert_eq!(connections.fence, Fence::Adaptive);
         assert_eq!(connections.reprove_after, Duration::from_millis(100));
+        assert_eq!(connections.heartbeat, Some(Duration::from_millis(250)));
+        assert_eq!((pool.discovery.refresh, pool.slow_start), (seconds(5), Some(seconds(10))));
+        assert_eq!((pool.status.port, pool.status.path.as_str()), (None, "/status"));
+        assert_eq!((pool.ping.path.as_ref(), pool.ping.interval), (None, seconds(5)));
         assert_eq!((connections.max_age, connections.max_requests), (Some(seconds(3600)), None));
         assert_eq!((pool.queue.depth, pool.queue.timeout), (1024, seconds(10)));
         assert_eq!((pool.timeouts.connect, pool.timeouts.prove), (seconds(1), seconds(5)));
@@ -137,7 +160,10 @@ mod tests {
         assert!(
             message.starts_with("line 5: pools.php.conections: unknown key; did you mean connections? known here: ")
         );
-        assert!(message.contains("application, endpoints, connections, queue"), "{message}");
+        assert!(
+            message.contains("application, endpoints, discovery, slow_start, status, ping, connections, queue"),
+            "{message}"
+        );
         assert!(violation(&format!("{POOL}<<: {{}}\n")).contains("unknown key"));
     }
 
@@ -206,12 +232,76 @@ mod tests {
     fn two_endpoints_differ_and_none_is_a_listener() {
         let endpoints = |list: &str| violation(&format!("pools: {{php: {{endpoints: {list}}}}}"));
         let twice = endpoints("[{dns: \"php:1\"}, {dns: \"PHP:1\"}]");
-        assert!(twice.contains("endpoints[1]: php:1 stands here a second time"), "{twice}");
+        assert!(twice.contains("endpoints[1]: dns php:1 stands here a second time"), "{twice}");
         assert!(endpoints("[{socket: /run/fcgimux.sock}]").contains("own listeners"));
-        assert!(endpoints("[{dns: \"a:1\", socket: /b}]").contains("one of: dns, address, socket"));
-        assert!(endpoints("[php:9000]").contains("with keys: dns, address, socket"));
+        assert!(endpoints("[{dns: \"a:1\", socket: /b}]").contains("one of: dns, srv, service, address, socket, file"));
+        assert!(
+            endpoints("[php:9000]").contains("with keys: dns, srv, service, port, address, socket, file, weight, zone")
+        );
         assert!(endpoints("[]").contains("missing"));
         assert!(endpoints("php:9000").contains("not a list"));
+    }
+
+    #[test]
+    fn endpoints_come_from_several_kinds_of_sources() {
+        let text = "zone: eu-1a\ndns: {servers: [10.96.0.10]}\npools:\n  php:\n    endpoints:\n      \
+                    - {address: \"10.0.0.7:9000\", weight: 2, zone: eu-1a}\n      - socket: /run/php.sock\n      \
+                    - srv: _fastcgi._tcp.php\n      - {service: shop/php, port: fastcgi}\n      \
+                    - {service: shop/php, port: 9001}\n      - service: php\n      - file: /etc/endpoints.yaml\n";
+        let config = from(text);
+        assert_eq!(
+            (config.zone.as_deref(), config.dns.servers),
+            (Some("eu-1a"), vec!["10.96.0.10:53".parse().unwrap()])
+        );
+        let of = |origin| EndpointSource { origin, weight: 1, zone: None };
+        let service = |namespace: Option<&str>, port| {
+            of(Origin::Service { namespace: namespace.map(str::to_owned), name: "php".into(), port })
+        };
+        let address = Origin::Address(EndpointAddress::Tcp("10.0.0.7:9000".parse().unwrap()));
+        let expected = [
+            EndpointSource { origin: address, weight: 2, zone: Some("eu-1a".into()) },
+            of(Origin::Address(EndpointAddress::Unix("/run/php.sock".into()))),
+            of(Origin::Srv { name: "_fastcgi._tcp.php".into() }),
+            service(Some("shop"), Some(ServicePort::Name("fastcgi".into()))),
+            service(Some("shop"), Some(ServicePort::Number(9001))),
+            service(None, None),
+            of(Origin::File("/etc/endpoints.yaml".into())),
+        ];
+        assert_eq!(config.pools[0].endpoints, expected);
+    }
+
+    #[test]
+    fn a_source_that_is_wrong_says_what_to_write() {
+        for (item, message) in [
+            ("{dns: \"php:1\", port: fastcgi}", "endpoints[0].port: only for a service; remove it"),
+            ("{port: fastcgi}", "endpoints[0].port: only for a service; remove it"),
+            ("{dns: \"php:1\", weight: 0}", "endpoints[0].weight: 0 is out of range; write 1 to 100"),
+            ("{dns: \"php:1\", weight: 101}", "write 1 to 100"),
+            ("{dns: \"php:1\", zone: a b}", "endpoints[0].zone: `a b` is not a zone"),
+            ("{service: shop/php/x}", "`php/x` is not a name in Kubernetes"),
+            ("{service: shop/php, port: [1]}", "endpoints[0].port: a list is not a port"),
+            ("{srv: \"php:9000\"}", "SRV records name themselves"),
+            ("{file: endpoints.yaml}", "not absolute"),
+            ("{address: \"php:9000\"}", "write a name as `dns:`"),
+        ] {
+            let found = violation(&format!("pools: {{php: {{endpoints: [{item}]}}}}"));
+            assert!(found.contains(message), "{item}: {found}");
+        }
+        assert!(violation(&format!("zone: 1\n{POOL}")).starts_with("line 1: zone: 1 is not text"));
+        assert!(
+            violation(&format!("dns: {{servers: [x]}}\n{POOL}")).contains("dns.servers[0]: `x` is not an IP address")
+        );
+    }
+
+    #[test]
+    fn what_only_php_fpm_has_is_refused_elsewhere() {
+        for line in ["status: {port: 9001}", "ping: {path: /ping}", "connections: {heartbeat: 1s}"] {
+            from(&format!("{POOL}    {line}\n"));
+            let found = pool_violation(&format!("application: generic\n    {line}"));
+            assert!(found.contains("only for `application: php-fpm`; remove it"), "{found}");
+        }
+        let generic = from(&format!("{POOL}    application: generic\n"));
+        assert_eq!(generic.pools[0].connections.heartbeat, None);
     }
 
     #[test]

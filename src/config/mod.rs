@@ -4,7 +4,8 @@
 //! in [`Config::for_upstreams`]; both give the same structs, so nothing below cares where a value came from.
 //!
 //! On the way: `file` turns text into untyped nodes, `build` and `pool` read those section by section (`section`) with the
-//! readers in `value`, `word` and `address`, and `defaults` is the one table of keys.
+//! readers in `value`, `word` and `address`, and `defaults` is the one table of keys. `source` reads where endpoints come from,
+//! and files of endpoints.
 
 mod address;
 mod build;
@@ -16,6 +17,7 @@ mod node;
 mod pool;
 mod section;
 mod show;
+mod source;
 mod value;
 mod violation;
 mod word;
@@ -24,6 +26,8 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use defaults::{KEYS, Key, key_at};
 pub use flags::Flags;
+pub use load::read;
+pub use source::{endpoints_from_file, zone_from_text};
 pub use violation::{ConfigError, Violation, Violations};
 
 /// Everything that can be set, checked and with every default filled in.
@@ -35,6 +39,9 @@ pub struct Config {
     pub pools: Vec<Pool>,
     pub admin: Admin,
     pub log: Log,
+    /// The zone that this process runs in; endpoints of the same one are preferred.
+    pub zone: Option<String>,
+    pub dns: Dns,
     /// Threads of the data plane; 1 is a current-thread runtime.
     pub threads: NonZeroU32,
     /// How long running exchanges may go on after SIGTERM.
@@ -75,8 +82,13 @@ pub struct Pool {
     /// `[a-z0-9_-]+`, used as a label value.
     pub name: String,
     pub application: Application,
-    /// At least one; all different.
-    pub endpoints: Vec<EndpointAddress>,
+    /// Where its endpoints come from. At least one; all different.
+    pub endpoints: Vec<EndpointSource>,
+    pub discovery: Discovery,
+    /// An endpoint that comes later gets its share over so long; `None`: at once.
+    pub slow_start: Option<Duration>,
+    pub status: Status,
+    pub ping: Ping,
     pub connections: Connections,
     pub queue: Queue,
     pub timeouts: Timeouts,
@@ -95,15 +107,72 @@ pub enum Application {
     Generic,
 }
 
-/// Where one application listens. Shown (`Display`) as `host:port` or as the path of the socket.
+/// What endpoints are looked for in, and what holds for each that is found there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSource {
+    pub origin: Origin,
+    /// Share of the load against that of others, 1 to 100.
+    pub weight: u32,
+    /// The zone that they serve; `None`: as the source says, or unknown.
+    pub zone: Option<String>,
+}
+
+/// Shown (`Display`) as `10.0.0.7:9000`, `/run/php.sock`, `dns php.shop:9000`, `srv _fastcgi._tcp.php.shop`, `service
+/// shop/php` or `file /etc/fcgimux/endpoints.yaml`, which is also the label `source` of the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The endpoint itself.
+    Address(EndpointAddress),
+    /// Every address of a DNS name.
+    Dns { name: String, port: u16 },
+    /// What the SRV records of a DNS name lead to.
+    Srv { name: String },
+    /// The ready pods behind a Service of Kubernetes.
+    Service {
+        /// `None`: that of this process.
+        namespace: Option<String>,
+        name: String,
+        /// `None`: the only one there is.
+        port: Option<ServicePort>,
+    },
+    /// A file that lists addresses, read by [`endpoints_from_file`].
+    File(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServicePort {
+    Name(String),
+    Number(u16),
+}
+
+/// Where one application listens. Shown (`Display`) as `ip:port` or as the path of the socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndpointAddress {
     Unix(PathBuf),
-    /// `host` is an IP address (IPv6 without brackets) or a DNS name, resolved at each connect.
-    Tcp {
-        host: String,
-        port: u16,
-    },
+    Tcp(SocketAddr),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// A DNS name is asked again after its TTL, and after this at the latest.
+    pub refresh: Duration,
+}
+
+/// The status page of php-fpm, where `pm.status_listen` keeps it apart from the workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// On the endpoint's host; `None`: it is not read.
+    pub port: Option<u16>,
+    /// `pm.status_path`.
+    pub path: String,
+}
+
+/// The active check of an endpoint by php-fpm's `ping.path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// `None`: endpoints are judged by what happens to requests and connections alone.
+    pub path: Option<String>,
+    pub interval: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +190,8 @@ pub struct Connections {
     pub fence: Fence,
     /// A connection idle for longer than this proves itself again in front of the next request.
     pub reprove_after: Duration,
+    /// An idle connection is asked this often whether its worker is still there. `None`: never.
+    pub heartbeat: Option<Duration>,
     pub max_age: Option<Duration>,
     pub max_requests: Option<u64>,
     /// Whether a connection carries many exchanges at once.
@@ -222,6 +293,24 @@ pub struct Retry {
 pub struct Admin {
     /// `None`: no admin server.
     pub listen: Option<SocketAddr>,
+    pub verbs: Verbs,
+}
+
+/// Who may drain, pause and the like by way of the admin server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbs {
+    Off,
+    /// A client whose address is that of this host itself.
+    Loopback,
+    /// Whoever can connect.
+    On,
+}
+
+/// How names are resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Those to ask; empty: those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

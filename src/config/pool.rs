@@ -1,13 +1,14 @@
 //! Nodes to a [`Pool`].
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Application, Body, Connections, EndpointAddress, Params, Pool, Queue, Retry, ReuseAfterBody, Timeouts, address,
+    Application, Body, Connections, Discovery, Params, Ping, Pool, Queue, Retry, ReuseAfterBody, Status, Timeouts,
+    address,
     build::{IN_FLIGHT_AT_MOST, SOME_TIME, TIME_OR_NONE},
     node::Node,
     section::Section,
-    value,
+    source, value,
     word::Word,
 };
 
@@ -17,12 +18,18 @@ const QUEUE_AT_MOST: u32 = 1_000_000;
 const PARAMS_AT_MOST: u32 = 100_000;
 /// A param goes into one record (facts 9.4), which holds 65,528 bytes.
 const PARAM_AT_MOST: usize = 65_000;
-const PARAMS_SIZE: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 20;
+const PARAMS_SIZE: RangeInclusive<u64> = 1 << 10..=16 << 20;
 /// Below it a record of ordinary size would be cut into many.
-const BUFFER: std::ops::RangeInclusive<u64> = 4 << 10..=16 << 20;
+const BUFFER: RangeInclusive<u64> = 4 << 10..=16 << 20;
 /// Keys of `connections` that mean something in one dialect alone.
 const GENERIC_ONLY: &[&str] = &["multiplex", "max_requests_in_flight", "buffer", "stall_timeout"];
-const PHP_FPM_ONLY: &[&str] = &["yield_after", "fence", "reprove_after"];
+const PHP_FPM_ONLY: &[&str] = &["yield_after", "fence", "reprove_after", "heartbeat"];
+/// More often would be an attack on a DNS server.
+const REFRESH: RangeInclusive<Duration> = Duration::from_millis(100)..=*TIME_OR_NONE.end();
+/// More often would be a load of its own.
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=*TIME_OR_NONE.end();
+/// More often would keep a worker from anything else.
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_millis(10)..=*TIME_OR_NONE.end();
 const MEMORY_AT_MOST: u64 = 1 << 30;
 const BODY_AT_MOST: u64 = 1 << 40;
 const ATTEMPTS_AT_MOST: u32 = 10;
@@ -37,14 +44,17 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Pool {
         let body = section.section("body");
         let given = ["memory", "directory"].into_iter().filter(|name| body.has(name));
         given.for_each(|name| body.complain(name, "only for `application: php-fpm`; remove it"));
-        if section.has("reuse_after_body") {
-            section.complain("reuse_after_body", "only for `application: php-fpm`; remove it");
-        }
+        let given = ["reuse_after_body", "status", "ping"].into_iter().filter(|name| section.has(name));
+        given.for_each(|name| section.complain(name, "only for `application: php-fpm`; remove it"));
     }
     Pool {
         name: name.to_owned(),
         application,
-        endpoints: endpoints(section),
+        endpoints: source::sources(section),
+        discovery: Discovery { refresh: section.section("discovery").value("refresh", value::duration(REFRESH)) },
+        slow_start: section.value("slow_start", value::or_off(value::duration(SOME_TIME))),
+        status: status(&section.section("status")),
+        ping: ping(&section.section("ping")),
         connections: connections(&section.section("connections"), application),
         queue: queue(&section.section("queue")),
         timeouts: timeouts(&section.section("timeouts")),
@@ -55,34 +65,15 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Pool {
     }
 }
 
-fn endpoints(section: &Section<'_>) -> Vec<EndpointAddress> {
-    let sections = section.listed_sections("endpoints").unwrap_or_default();
-    if sections.is_empty() && section.is_sound(&["endpoints"]) {
-        section.complain("endpoints", "missing; name at least one, such as `- dns: php:9000`");
-    }
-    let mut endpoints = Vec::with_capacity(sections.len());
-    for item in sections {
-        let Some(endpoint) = endpoint(&item) else { continue };
-        if endpoints.contains(&endpoint) {
-            item.complain_here(format!("{endpoint} stands here a second time; remove one"));
-        } else {
-            endpoints.push(endpoint);
-        }
-    }
-    endpoints
+fn status(section: &Section<'_>) -> Status {
+    Status { port: section.value("port", value::or_off(value::port)), path: section.value("path", address::page_path) }
 }
 
-fn endpoint(section: &Section<'_>) -> Option<EndpointAddress> {
-    let given = ["dns", "address", "socket"].into_iter().filter(|name| section.has(name)).count();
-    if given != 1 {
-        if section.is_sound_here() {
-            section.complain_here("an endpoint has one of: dns, address, socket");
-        }
-        return None;
+fn ping(section: &Section<'_>) -> Ping {
+    Ping {
+        path: section.value("path", value::or_off(address::page_path)),
+        interval: section.value("interval", value::duration(INTERVAL)),
     }
-    let socket = |node: &Node| address::socket_path(node).map(EndpointAddress::Unix);
-    let tcp = section.given("dns", address::dns).or_else(|| section.given("address", address::ip));
-    tcp.or_else(|| section.given("socket", socket))
 }
 
 fn connections(section: &Section<'_>, application: Application) -> Connections {
@@ -93,6 +84,9 @@ fn connections(section: &Section<'_>, application: Application) -> Connections {
         yield_after: section.value("yield_after", value::or_off(value::duration(SOME_TIME))),
         fence: section.value("fence", Word::read),
         reprove_after: section.value("reprove_after", value::duration(TIME_OR_NONE)),
+        heartbeat: section
+            .value("heartbeat", value::or_off(value::duration(HEARTBEAT)))
+            .filter(|_| application == Application::PhpFpm),
         max_age: section.value("max_age", value::or_off(value::duration(*SOME_TIME.start()..=AGE_AT_MOST))),
         max_requests: section.value("max_requests", value::or_off(value::count(1..=u64::MAX))),
         multiplex: section.value("multiplex", Word::read),

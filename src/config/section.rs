@@ -64,11 +64,49 @@ pub(super) struct Section<'a> {
     path: Path,
     /// The place in the words of the table: `pools.*.queue`.
     pattern: String,
+    /// Keys that may stand here.
+    known: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn root(node: &'a Node, report: &'a Report) -> Self {
         Self::open(Some(node), Path::default(), String::new(), report)
+    }
+
+    /// The items of a file that is a list, or a mapping which holds that list under `name`. Each is read as an item at
+    /// `pattern` of the table, but may hold only `known` keys. `None` only if a violation was reported.
+    pub(super) fn listed_root(
+        root: &'a Node,
+        name: &str,
+        pattern: &str,
+        known: &[&'static str],
+        report: &'a Report,
+    ) -> Option<Vec<Self>> {
+        let mut path = Path::default();
+        let mut list = root;
+        if let Node::Map(entries) = root {
+            refuse_repeated_keys(entries, &path, report);
+            for (key, _) in entries.iter().filter(|(key, _)| key != name) {
+                report.add(path.key(key), format!("unknown key; known here: {name}"));
+            }
+            list = entries.iter().find(|(key, _)| key == name).map(|(_, node)| node)?;
+            path = path.key(name);
+        }
+        let items = match list {
+            Node::List(items) => items,
+            // A file that was cut to nothing before it is written again must not be taken at its word.
+            Node::Null => {
+                report.add(path, format!("empty; write a list of {name}, or [] for none"));
+                return None;
+            }
+            other => {
+                report.add(path, not_a_list(other));
+                return None;
+            }
+        };
+        let item =
+            |(index, item)| Self::open_with(Some(item), path.index(index), pattern.to_owned(), known.to_vec(), report);
+        Some(items.iter().enumerate().map(item).collect())
     }
 
     /// A section inside this one, under a fixed name. To be opened once: its unknown keys are reported with that.
@@ -101,7 +139,7 @@ impl<'a> Section<'a> {
             Node::List(items) => items.as_slice(),
             Node::Null => return None,
             other => {
-                self.report.add(path, format!("{other} is not a list; begin each item with a dash"));
+                self.report.add(path, not_a_list(other));
                 return Some(Vec::new());
             }
         };
@@ -165,6 +203,11 @@ impl<'a> Section<'a> {
         pairs
     }
 
+    /// The key may stand here.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.known.contains(&name)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
@@ -190,10 +233,20 @@ impl<'a> Section<'a> {
 
     fn open(node: Option<&'a Node>, path: Path, pattern: String, report: &'a Report) -> Self {
         let known = known_keys(&pattern);
+        Self::open_with(node, path, pattern, known, report)
+    }
+
+    fn open_with(
+        node: Option<&'a Node>,
+        path: Path,
+        pattern: String,
+        known: Vec<&'static str>,
+        report: &'a Report,
+    ) -> Self {
         let entries = node.map_or(&[][..], |node| entries(node, &path, &known.join(", "), report));
-        let section = Self { report, entries, path, pattern };
-        for (name, _) in entries.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
-            section.complain(name, unknown_key(name, &section.pattern, &known));
+        let section = Self { report, entries, path, pattern, known };
+        for (name, _) in entries.iter().filter(|(name, _)| !section.knows(name)) {
+            section.complain(name, unknown_key(name, &section.pattern, &section.known));
         }
         section
     }
@@ -210,6 +263,10 @@ impl<'a> Section<'a> {
     fn pattern_of(&self, name: &str) -> String {
         if self.pattern.is_empty() { name.to_owned() } else { format!("{}.{name}", self.pattern) }
     }
+}
+
+fn not_a_list(node: &Node) -> String {
+    format!("{node} is not a list; begin each item with a dash")
 }
 
 /// The entries of a mapping; `keys` says what may stand there, for something that is none.
@@ -257,6 +314,9 @@ fn below<'a>(path: &'a str, pattern: &str) -> Option<&'a str> {
 
 fn unknown_key(name: &str, pattern: &str, known: &[&str]) -> String {
     let list = known.join(", ");
+    if known_keys(pattern).contains(&name) {
+        return format!("cannot stand in a file of endpoints; known here: {list}");
+    }
     let elsewhere = KEYS.iter().filter_map(|key| below(key.path, pattern)).find(|rest| {
         // A name below `*` or `[]` could be meant for any of them, so that only fixed places are suggested.
         !rest.contains(['*', '[']) && rest.rsplit('.').next() == Some(name)
@@ -312,9 +372,10 @@ mod tests {
 
     #[test]
     fn the_known_keys_of_a_section_come_from_the_table() {
-        assert_eq!(known_keys(""), ["listeners", "pools", "admin", "log", "threads", "drain"]);
+        assert_eq!(known_keys(""), ["listeners", "pools", "admin", "log", "zone", "dns", "threads", "drain"]);
         assert_eq!(known_keys("pools.*.queue"), ["depth", "timeout"]);
-        assert_eq!(known_keys("pools.*.endpoints[]"), ["dns", "address", "socket"]);
+        let origins = ["dns", "srv", "service", "port", "address", "socket", "file", "weight", "zone"];
+        assert_eq!(known_keys("pools.*.endpoints[]"), origins);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    Application, Config, EndpointAddress, ListenAddress, Listener, Params, Pool,
+    Application, Config, EndpointAddress, EndpointSource, ListenAddress, Listener, Origin, Params, Pool, ServicePort,
     node::Node,
     value::{duration_text, percent_text, size_text},
     word::Word,
@@ -53,10 +53,11 @@ impl fmt::Debug for Params {
 fn tree(config: &Config, secrets: Secrets) -> Node {
     let pools = config.pools.iter().map(|pool| (pool.name.clone(), pool_tree(pool, secrets))).collect();
     let log = &config.log;
-    Node::map([
+    let listen = or_off(config.admin.listen, Node::text);
+    let mut entries = vec![
         ("listeners", Node::List(config.listeners.iter().map(listener_tree).collect())),
         ("pools", Node::Map(pools)),
-        ("admin", Node::map([("listen", or_off(config.admin.listen, Node::text))])),
+        ("admin", Node::map([("listen", listen), ("verbs", Node::text(config.admin.verbs.word()))])),
         (
             "log",
             Node::map([
@@ -65,9 +66,14 @@ fn tree(config: &Config, secrets: Secrets) -> Node {
                 ("access", Node::Bool(log.access)),
             ]),
         ),
-        ("threads", count(config.threads.get())),
-        ("drain", Node::map([("deadline", duration(config.drain_deadline))])),
-    ])
+    ];
+    // A zone has no word for none.
+    entries.extend(config.zone.as_ref().map(|zone| ("zone", Node::text(zone))));
+    let servers = config.dns.servers.iter().map(Node::text).collect();
+    entries.push(("dns", Node::map([("servers", Node::List(servers))])));
+    entries.push(("threads", count(config.threads.get())));
+    entries.push(("drain", Node::map([("deadline", duration(config.drain_deadline))])));
+    map(entries)
 }
 
 fn listener_tree(listener: &Listener) -> Node {
@@ -99,7 +105,9 @@ fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
     ]);
     let mut entries = vec![
         ("application", Node::text(pool.application.word())),
-        ("endpoints", Node::List(pool.endpoints.iter().map(endpoint_tree).collect())),
+        ("endpoints", Node::List(pool.endpoints.iter().map(source_tree).collect())),
+        ("discovery", Node::map([("refresh", duration(pool.discovery.refresh))])),
+        ("slow_start", or_off(pool.slow_start, duration)),
         ("connections", connections_tree(&pool.connections, pool.application)),
         ("queue", Node::map([("depth", count(pool.queue.depth)), ("timeout", duration(pool.queue.timeout))])),
         ("timeouts", timeouts_tree(&pool.timeouts)),
@@ -110,6 +118,10 @@ fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
         let reuse = &pool.reuse_after_body;
         let up_to = ("post_up_to", or_off(reuse.post_up_to, size));
         entries.push(("reuse_after_body", Node::map([up_to, ("multipart", Node::Bool(reuse.multipart))])));
+        let (status, ping) = (&pool.status, &pool.ping);
+        entries.push(("status", Node::map([("port", or_off(status.port, count)), ("path", Node::text(&status.path))])));
+        let path = or_off(ping.path.as_ref(), Node::text);
+        entries.push(("ping", Node::map([("path", path), ("interval", duration(ping.interval))])));
     }
     entries.push(("retry", retry));
     map(entries)
@@ -119,14 +131,31 @@ fn map(entries: Vec<(&str, Node)>) -> Node {
     Node::Map(entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect())
 }
 
-/// Also what a flag that names an endpoint becomes.
-pub(super) fn endpoint_tree(endpoint: &EndpointAddress) -> Node {
-    let key = match endpoint {
-        EndpointAddress::Unix(_) => "socket",
-        EndpointAddress::Tcp { host, .. } if host.parse::<std::net::IpAddr>().is_ok() => "address",
-        EndpointAddress::Tcp { .. } => "dns",
-    };
-    Node::map([(key, Node::text(endpoint))])
+/// Also what a flag that names an upstream becomes.
+pub(super) fn origin_tree(origin: &Origin) -> Vec<(&'static str, Node)> {
+    match origin {
+        Origin::Address(EndpointAddress::Unix(path)) => vec![("socket", Node::text(path.display()))],
+        Origin::Address(EndpointAddress::Tcp(address)) => vec![("address", Node::text(address))],
+        Origin::Dns { name, port } => vec![("dns", Node::text(format!("{name}:{port}")))],
+        Origin::Srv { name } => vec![("srv", Node::text(name))],
+        Origin::File(path) => vec![("file", Node::text(path.display()))],
+        Origin::Service { namespace, name, port } => {
+            let name = namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
+            let mut entries = vec![("service", Node::text(name))];
+            entries.extend(port.as_ref().map(|port| match port {
+                ServicePort::Name(name) => ("port", Node::text(name)),
+                ServicePort::Number(number) => ("port", count(*number)),
+            }));
+            entries
+        }
+    }
+}
+
+fn source_tree(source: &EndpointSource) -> Node {
+    let mut entries = origin_tree(&source.origin);
+    entries.push(("weight", count(source.weight)));
+    entries.extend(source.zone.as_ref().map(|zone| ("zone", Node::text(zone))));
+    map(entries)
 }
 
 fn connections_tree(connections: &super::Connections, application: Application) -> Node {
@@ -143,6 +172,7 @@ fn connections_tree(connections: &super::Connections, application: Application) 
             ("yield_after", or_off(connections.yield_after, duration)),
             ("fence", Node::text(connections.fence.word())),
             ("reprove_after", duration(connections.reprove_after)),
+            ("heartbeat", or_off(connections.heartbeat, duration)),
         ],
         Application::Generic => vec![
             ("multiplex", Node::text(connections.multiplex.word())),
@@ -315,8 +345,14 @@ listeners:
   - {tcp: "[::1]:9001", pool: "8-2"}
 pools:
   php:
-    endpoints: [{dns: "php:9000"}, {address: "[::1]:9000"}, {address: "10.0.0.7:9000"}, {socket: /run/php.sock}]
-    connections: {yield_after: off, max_age: off, max_requests: 500, fence: always, reprove_after: 0s, surplus_idle: 0s}
+    endpoints: [{dns: "php:9000"}, {address: "[::1]:9000", weight: 2, zone: "007"}, {address: "10.0.0.7:9000"},
+      {socket: /run/php.sock}, {srv: _fastcgi._tcp.php.shop.}, {service: shop/php, port: fastcgi},
+      {service: "8", port: 9000}, {service: php}, {file: /etc/end points.yaml}]
+    discovery: {refresh: 1m}
+    slow_start: off
+    status: {port: 9001, path: /s}
+    ping: {path: /ping, interval: 1s}
+    connections: {heartbeat: off, yield_after: off, max_age: off, max_requests: 500, fence: always, reprove_after: 0s, surplus_idle: 0s}
     timeouts: {first_byte: off, between_bytes: off, exchange: 90m}
     params:
       deny: []
@@ -329,8 +365,11 @@ pools:
   8-2:
     application: generic
     endpoints: [{dns: "other:9000"}]
+    slow_start: 1s
     connections: {multiplex: never, max_requests_in_flight: 7, buffer: 16KiB, stall_timeout: 500ms}
-admin: {listen: off}
+admin: {listen: off, verbs: on}
+zone: eu-1a
+dns: {servers: [10.96.0.10, "[::1]:5353"]}
 log: {level: debug, format: text, access: true}
 threads: 4
 drain: {deadline: 0s}
@@ -379,7 +418,7 @@ drain: {deadline: 0s}
         let yaml = from(EVERYTHING).to_yaml();
         assert!(yaml.starts_with("listeners:\n  - socket: /run/a.sock\n    mode: \"0600\"\n"), "{yaml}");
         assert!(yaml.contains("\n    queue: {depth: 1024, timeout: 10s}\n"), "{yaml}");
-        assert!(yaml.contains("\nadmin: {listen: off}\n"), "{yaml}");
+        assert!(yaml.contains("\nadmin: {listen: off, verbs: \"on\"}\n"), "{yaml}");
     }
 
     #[test]

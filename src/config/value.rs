@@ -47,6 +47,11 @@ pub(super) fn small_count(range: RangeInclusive<u32>) -> impl Fn(&Node) -> Resul
     move |node| read(node).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
+pub(super) fn port(node: &Node) -> Result<u16, String> {
+    // The range ends within u16, so nothing is ever cut off here.
+    count(1..=u64::from(u16::MAX))(node).map(|port| u16::try_from(port).unwrap_or(u16::MAX))
+}
+
 /// A value or the word `off`.
 ///
 /// `false` is taken for `off`: programs that speak YAML 1.1 (Helm among them) read the plain word as a boolean and write

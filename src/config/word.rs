@@ -1,25 +1,29 @@
 //! Settings that are one word out of a few.
 
-use super::{Application, Fence, LogFormat, LogLevel, Multiplex, OnDenied, node::Node};
+use super::{Application, Fence, LogFormat, LogLevel, Multiplex, OnDenied, Verbs, node::Node};
 
 pub(super) trait Word: Copy + PartialEq + 'static {
     /// Every word that may be written, with what it means.
     const WORDS: &'static [(&'static str, Self)];
 
     fn read(node: &Node) -> Result<Self, String> {
-        if let Node::Text(text) = node
-            && let Some((_, value)) = Self::WORDS.iter().find(|(word, _)| word == text)
-        {
-            return Ok(*value);
-        }
-        let words: Vec<&str> = Self::WORDS.iter().map(|(word, _)| *word).collect();
-        Err(format!("{node} is not one of: {}", words.join(", ")))
+        read_word(node)
     }
 
     fn word(self) -> &'static str {
         // Every variant stands in WORDS (a test holds it); the empty word could not be read back.
         Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| *word)
     }
+}
+
+fn read_word<T: Word>(node: &Node) -> Result<T, String> {
+    if let Node::Text(text) = node
+        && let Some((_, value)) = T::WORDS.iter().find(|(word, _)| word == text)
+    {
+        return Ok(*value);
+    }
+    let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+    Err(format!("{node} is not one of: {}", words.join(", ")))
 }
 
 impl Word for Application {
@@ -37,6 +41,20 @@ impl Word for OnDenied {
 
 impl Word for Fence {
     const WORDS: &'static [(&'static str, Self)] = &[("always", Self::Always), ("adaptive", Self::Adaptive)];
+}
+
+impl Word for Verbs {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("loopback", Self::Loopback), ("on", Self::On), ("off", Self::Off)];
+
+    /// Programs that speak YAML 1.1 make booleans of the plain words `on` and `off`; see [`super::value::or_off`].
+    fn read(node: &Node) -> Result<Self, String> {
+        match node {
+            Node::Bool(true) => Ok(Self::On),
+            Node::Bool(false) => Ok(Self::Off),
+            other => read_word(other),
+        }
+    }
 }
 
 impl Word for LogLevel {
@@ -80,7 +98,15 @@ mod tests {
         every_word_is_read_back(&[Fence::Always, Fence::Adaptive]);
         every_word_is_read_back(&[OnDenied::Refuse, OnDenied::Strip]);
         every_word_is_read_back(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug]);
+        every_word_is_read_back(&[Verbs::Off, Verbs::Loopback, Verbs::On]);
         every_word_is_read_back(&[LogFormat::Json, LogFormat::Text]);
+    }
+
+    #[test]
+    fn verbs_may_have_become_booleans_on_their_way() {
+        assert_eq!(Verbs::read(&Node::Bool(true)), Ok(Verbs::On));
+        assert_eq!(Verbs::read(&Node::Bool(false)), Ok(Verbs::Off));
+        assert!(Fence::read(&Node::Bool(true)).is_err());
     }
 
     #[test]
