@@ -79,20 +79,40 @@ definitions! {
         "Exchanges that may wait; one more is refused.";
     QUEUE_OLDEST_WAIT: Gauge "fcgimux_queue_oldest_wait_seconds" ["pool"] Seconds,
         "How long the oldest waiter has waited; 0 with an empty queue.";
+    PAUSED: Gauge "fcgimux_pool_paused" ["pool"] Count,
+        "1 while a pool is paused by an operator and its requests wait, otherwise 0.";
+    ENDPOINTS: Gauge "fcgimux_endpoints" ["pool", "state"] Count,
+        "Endpoints of a pool, by state.";
+    DISCOVERY_LAST_SUCCESS: Gauge "fcgimux_discovery_last_success_timestamp_seconds" ["pool", "source"] Seconds,
+        "Unix time at which a source of endpoints was last asked, or heard, with success; 0 if never.";
+    DISCOVERY_ENDPOINTS: Gauge "fcgimux_discovery_endpoints" ["pool", "source"] Count,
+        "Endpoints that a source found last.";
     CONNECTIONS: Gauge "fcgimux_upstream_connections" ["pool", "endpoint", "state"] Count,
         "Connections to an endpoint, by state.";
     CONNECTIONS_LIMIT: Gauge "fcgimux_upstream_connections_limit" ["pool", "endpoint"] Count,
         "Connections to an endpoint that may exist, in all states together.";
     IN_FLIGHT: Gauge "fcgimux_upstream_requests_in_flight" ["pool", "endpoint"] Count,
         "Exchanges that an endpoint has and has not ended.";
+    ENDPOINT_UP: Gauge "fcgimux_endpoint_up" ["pool", "endpoint"] Count,
+        "0 while an endpoint is ejected: left alone since it failed too often. Otherwise 1.";
+    ENDPOINT_STATE: Gauge "fcgimux_endpoint_state" ["pool", "endpoint", "state"] Count,
+        "1 for the state that an endpoint is in, 0 for the others.";
+    ENDPOINT_SATURATED: Gauge "fcgimux_endpoint_saturated" ["pool", "endpoint"] Count,
+        "1 while an endpoint has no free worker, as its status page or handshakes that hang say, otherwise 0.";
+    ENDPOINT_HELD: Gauge "fcgimux_endpoint_held" ["pool", "endpoint"] Count,
+        "1 while an endpoint is drained by an operator, otherwise 0.";
+    ENDPOINT_NEAR: Gauge "fcgimux_endpoint_near" ["pool", "endpoint"] Count,
+        "1 for an endpoint in the own zone, or where zones are not known, otherwise 0.";
+    ENDPOINT_WEIGHT: Gauge "fcgimux_endpoint_weight" ["pool", "endpoint"] Count,
+        "Share of the requests that an endpoint is to have, relative to others.";
+    EJECTIONS: Counter "fcgimux_endpoint_ejections_total" ["pool", "endpoint"] Count,
+        "How often an endpoint was ejected.";
+    ENDPOINT_REQUESTS: Counter "fcgimux_upstream_requests_total" ["pool", "endpoint"] Count,
+        "Exchanges that were given a connection to an endpoint.";
     OPENED: Counter "fcgimux_upstream_connections_opened_total" ["pool", "endpoint"] Count,
         "Attempts to open a connection to an endpoint.";
     CLOSED: Counter "fcgimux_upstream_connections_closed_total" ["pool", "endpoint", "reason"] Count,
         "Connections to an endpoint that ended, by why.";
-    ENDPOINT_UP: Gauge "fcgimux_endpoint_up" ["pool", "endpoint"] Count,
-        "1 if connections to an endpoint can be opened, 0 while every attempt fails.";
-    EJECTIONS: Counter "fcgimux_endpoint_ejections_total" ["pool", "endpoint"] Count,
-        "How often an endpoint went from up to not up.";
     DOWNSTREAM: Gauge "fcgimux_downstream_connections" [] Count,
         "Open connections from web servers.";
     DOWNSTREAM_LIMIT: Gauge "fcgimux_downstream_connections_limit" [] Count,
@@ -122,7 +142,7 @@ definitions! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mux::label::{Closed, ConnectionState, Direction, Outcome, Refusal, RetryReason};
+    use crate::mux::label::{Closed, ConnectionState, Direction, EndpointState, Outcome, Refusal, RetryReason};
     use std::{collections::HashSet, fs, path::Path};
 
     fn documentation() -> String {
@@ -161,9 +181,10 @@ mod tests {
     #[test]
     fn the_documentation_explains_every_label_value() {
         let text = documentation();
-        let sets: [(&str, Vec<&str>); 6] = [
+        let sets: [(&str, Vec<&str>); 7] = [
             ("outcome", Outcome::ALL.iter().map(|value| value.label()).collect()),
-            ("state", ConnectionState::ALL.iter().map(|value| value.label()).collect()),
+            ("state` of `fcgimux_upstream_connections", ConnectionState::ALL.iter().map(|v| v.label()).collect()),
+            ("state` of `fcgimux_endpoint_state", EndpointState::ALL.iter().map(|value| value.label()).collect()),
             ("reason` of `fcgimux_upstream_connections_closed_total", Closed::ALL.iter().map(|v| v.label()).collect()),
             ("reason` of `fcgimux_refused_total", Refusal::ALL.iter().map(|value| value.label()).collect()),
             ("reason` of `fcgimux_retries_total", RetryReason::ALL.iter().map(|value| value.label()).collect()),

@@ -4,36 +4,45 @@
 //! when somebody asks ([`Metrics::render`]). Knows no runtime and no sockets.
 
 pub mod definition;
+mod discovery;
+mod endpoint;
+mod fleet;
+mod living;
 mod pool;
 mod process;
 mod registry;
+mod text;
 
-use crate::{config::Config, mux::snapshot::PoolSnapshot};
+use crate::{
+    config::{self, Config},
+    mux::snapshot::PoolSnapshot,
+};
 use metrics::Gauge;
 use registry::Registry;
 use std::{
     sync::{
-        OnceLock,
+        PoisonError, RwLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
+use text::Family;
+
+pub use discovery::DiscoveryMetrics;
+pub use endpoint::EndpointMetrics;
 pub use pool::PoolMetrics;
 
 /// All metrics of one running instance.
 pub struct Metrics {
     registry: Registry,
-    /// In the order of the configuration.
-    pools: Vec<PoolMetrics>,
+    /// In the order in which they came.
+    pools: RwLock<Vec<PoolMetrics>>,
     downstream: ConnectionCount,
     downstream_gauge: Gauge,
+    downstream_limit: Gauge,
     reload_success: Gauge,
     reload_timestamp: Gauge,
-    /// Absent until the system's tables could be read once.
-    time_wait: OnceLock<[Gauge; 2]>,
-    /// As above.
-    ephemeral_ports: OnceLock<Gauge>,
 }
 
 /// What the system's socket tables say; `None` where they cannot be read.
@@ -59,20 +68,36 @@ impl Metrics {
         let longest_wait = config.pools.iter().map(|pool| pool.queue.timeout).max().unwrap_or_default();
         let registry = Registry::new(longest_wait);
         registry.gauge(&definition::BUILD_INFO, &[env!("CARGO_PKG_VERSION")]).set(1);
-        let limit: f64 = config.listeners.iter().map(|listener| f64::from(listener.max_connections)).sum();
-        registry.gauge(&definition::DOWNSTREAM_LIMIT, &[]).set(limit);
         let metrics = Self {
-            pools: config.pools.iter().map(|pool| PoolMetrics::new(&registry, pool)).collect(),
+            pools: RwLock::default(),
             downstream: ConnectionCount::default(),
             downstream_gauge: registry.gauge(&definition::DOWNSTREAM, &[]),
+            downstream_limit: registry.gauge(&definition::DOWNSTREAM_LIMIT, &[]),
             reload_success: registry.gauge(&definition::RELOAD_SUCCESS, &[]),
             reload_timestamp: registry.gauge(&definition::RELOAD_TIMESTAMP, &[]),
-            time_wait: OnceLock::new(),
-            ephemeral_ports: OnceLock::new(),
             registry,
         };
+        config.pools.iter().for_each(|pool| _ = metrics.add_pool(pool));
+        metrics.set_listeners(&config.listeners);
         metrics.config_loaded(true);
         metrics
+    }
+
+    /// A pool that the configuration has since it was loaded again. One that was there before goes on counting.
+    pub fn add_pool(&self, pool: &config::Pool) -> PoolMetrics {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = pools.iter().find(|known| known.name() == pool.name) {
+            return known.clone();
+        }
+        let added = PoolMetrics::new(&self.registry, &pool.name);
+        pools.push(added.clone());
+        added
+    }
+
+    /// The listeners that there are now.
+    pub fn set_listeners(&self, listeners: &[config::Listener]) {
+        let limit: f64 = listeners.iter().map(|listener| f64::from(listener.max_connections)).sum();
+        self.downstream_limit.set(limit);
     }
 
     /// The configuration was read again; on `false` it was bad and changed nothing.
@@ -89,16 +114,18 @@ impl Metrics {
         self.registry.upkeep();
     }
 
-    /// Everything, in the text format 0.0.4 of Prometheus. A pool that the configuration does not have is left out.
+    /// Everything, in the text format 0.0.4 of Prometheus. Of pools and endpoints only those of the snapshots: what is no
+    /// longer there leaves no series behind.
     pub fn render(&self, pools: &[(String, PoolSnapshot)], sockets: &SocketCounts) -> String {
-        for (name, snapshot) in pools {
-            if let Some(pool) = self.pools.iter().find(|pool| pool.name() == name) {
-                pool.look_at(snapshot);
-            }
-        }
+        let known: Vec<(PoolMetrics, &PoolSnapshot)> = {
+            let known = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+            let find = |name: &str| known.iter().find(|pool| pool.name() == name).cloned();
+            pools.iter().filter_map(|(name, snapshot)| Some((find(name)?, snapshot))).collect()
+        };
         self.downstream_gauge.set(self.downstream.get() as f64);
-        self.look_at_sockets(sockets);
-        let mut text = self.registry.render();
+        let mut text = self.registry.render(|pool| known.iter().any(|(known, _)| known.name() == pool));
+        fleet::render(&mut text, &known);
+        render_sockets(&mut text, sockets);
         process::render(&mut text);
         text
     }
@@ -106,7 +133,8 @@ impl Metrics {
     /// # Panics
     /// If the configuration has no pool of this name; listeners only name pools that exist.
     pub fn pool(&self, name: &str) -> PoolMetrics {
-        let found = self.pools.iter().find(|pool| pool.name() == name);
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        let found = pools.iter().find(|pool| pool.name() == name);
         found.unwrap_or_else(|| panic!("the configuration has no pool {name}")).clone()
     }
 
@@ -114,23 +142,17 @@ impl Metrics {
     pub fn downstream_connections(&self) -> &ConnectionCount {
         &self.downstream
     }
+}
 
-    fn look_at_sockets(&self, sockets: &SocketCounts) {
-        if let Some(TimeWait { upstream, downstream }) = sockets.time_wait {
-            let gauges = self.time_wait.get_or_init(|| {
-                ["upstream", "downstream"].map(|side| self.registry.gauge(&definition::TIME_WAIT, &[side]))
-            });
-            gauges[0].set(upstream as f64);
-            gauges[1].set(downstream as f64);
-        } else if let Some(gauges) = self.time_wait.get() {
-            // Once there, a series cannot be taken away; NaN keeps the last value from looking current.
-            gauges.iter().for_each(|gauge| gauge.set(f64::NAN));
-        }
-        if let Some(ratio) = sockets.ephemeral_ports_in_use {
-            self.ephemeral_ports.get_or_init(|| self.registry.gauge(&definition::EPHEMERAL_PORTS, &[])).set(ratio);
-        } else if let Some(gauge) = self.ephemeral_ports.get() {
-            gauge.set(f64::NAN);
-        }
+/// What could not be read is left out.
+fn render_sockets(text: &mut String, sockets: &SocketCounts) {
+    if let Some(TimeWait { upstream, downstream }) = sockets.time_wait {
+        let mut family = Family::new(text, &definition::TIME_WAIT);
+        family.sample(&["upstream"], upstream);
+        family.sample(&["downstream"], downstream);
+    }
+    if let Some(ratio) = sockets.ephemeral_ports_in_use {
+        Family::new(text, &definition::EPHEMERAL_PORTS).sample(&[], ratio);
     }
 }
 

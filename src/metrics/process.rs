@@ -2,15 +2,15 @@
 //!
 //! Written as text here and not through the recorder, whose counters are whole numbers: CPU seconds are not.
 
-use super::definition::{self, Definition};
+use super::{
+    definition::{self, Definition},
+    text::Family,
+};
 use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage},
     time::TimeValLike,
 };
-use std::{
-    fmt::{Display, Write},
-    fs,
-};
+use std::{fmt::Display, fs};
 
 /// Unit of the times in /proc/self/stat: USER_HZ, part of the kernel's interface and 100 on every architecture that
 /// this program is built for.
@@ -25,11 +25,10 @@ pub(super) fn render(text: &mut String) {
     write(text, &definition::PROCESS_START_TIME, start_time());
 }
 
-fn write(text: &mut String, definition: &Definition, value: Option<impl Display>) {
-    let Some(value) = value else { return };
-    let Definition { name, kind, help, .. } = definition;
-    // Writing to a String does not fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}\n{name} {value}\n", kind.word());
+fn write(text: &mut String, definition: &'static Definition, value: Option<impl Display>) {
+    if let Some(value) = value {
+        Family::new(text, definition).sample(&[], value);
+    }
 }
 
 fn resident_memory() -> Option<u64> {

@@ -46,13 +46,34 @@ impl Registry {
         self.recorder.register_histogram(&key(definition, Kind::Histogram, values), &METADATA)
     }
 
-    pub(super) fn render(&self) -> String {
-        self.handle.render()
+    /// Without the series of pools that are not to be kept: the recorder cannot forget them.
+    pub(super) fn render(&self, keep: impl Fn(&str) -> bool) -> String {
+        let text = self.handle.render();
+        let mut kept = String::with_capacity(text.len());
+        for family in text.split_inclusive("\n\n") {
+            let (mut samples, start) = (0, kept.len());
+            for line in family.split_inclusive('\n') {
+                let is_sample = !line.starts_with('#') && line != "\n";
+                if !is_sample || pool_of(line).is_none_or(&keep) {
+                    kept.push_str(line);
+                    samples += usize::from(is_sample);
+                }
+            }
+            if samples == 0 {
+                kept.truncate(start);
+            }
+        }
+        kept
     }
 
     pub(super) fn upkeep(&self) {
         self.handle.run_upkeep();
     }
+}
+
+/// The value of the label `pool`, which stands first wherever it stands and has no character that is escaped.
+fn pool_of(sample: &str) -> Option<&str> {
+    sample.split_once("{pool=\"")?.1.split_once('"').map(|(pool, _)| pool)
 }
 
 fn describe(recorder: &PrometheusRecorder, definition: &Definition) {

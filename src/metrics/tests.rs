@@ -1,14 +1,10 @@
 use super::*;
-use crate::{
-    config,
-    mux::{
-        label::{Closed, ConnectionState, Direction, Outcome, Refusal, RetryReason},
-        snapshot::EndpointSnapshot,
-    },
+use crate::mux::{
+    label::{Closed, ConnectionState, Direction, EndpointState, Outcome, Refusal, RetryReason},
+    snapshot::EndpointSnapshot,
 };
 use std::{
     io::Write,
-    num::NonZeroU32,
     process::{Command, Stdio},
 };
 
@@ -21,17 +17,19 @@ fn a_counter_exists_before_its_first_event() {
         assert_value(&text, &format!("fcgimux_requests_total{{pool=\"php\",outcome=\"{}\"}}", outcome.label()), 0.0);
     }
     for reason in Closed::ALL {
-        let labels = format!("pool=\"php\",endpoint=\"php-1:9000\",reason=\"{}\"", reason.label());
+        let labels = format!("pool=\"php\",endpoint=\"10.0.0.7:9000\",reason=\"{}\"", reason.label());
         assert_value(&text, &format!("fcgimux_upstream_connections_closed_total{{{labels}}}"), 0.0);
     }
     assert_value(&text, "fcgimux_refused_total{pool=\"php\",reason=\"queue_full\"}", 0.0);
-    assert_value(&text, "fcgimux_endpoint_ejections_total{pool=\"php\",endpoint=\"php-1:9000\"}", 0.0);
+    assert_value(&text, "fcgimux_endpoint_ejections_total{pool=\"php\",endpoint=\"10.0.0.7:9000\"}", 0.0);
     assert_value(&text, "fcgimux_settle_seconds_count{pool=\"php\"}", 0.0);
 }
 
 #[test]
 fn every_metric_is_rendered_with_its_help_and_kind() {
-    let text = render(&Metrics::new(&config()));
+    let metrics = Metrics::new(&config());
+    let _source = metrics.pool("php").discovery("dns php:9000");
+    let text = render(&metrics);
     for definition in definition::ALL {
         let head =
             format!("# HELP {0} {1}\n# TYPE {0} {2}\n{0}", definition.name, definition.help, definition.kind.word());
@@ -46,8 +44,10 @@ fn an_event_goes_to_the_series_of_its_labels_and_to_no_other() {
     let metrics = Metrics::new(&config());
     let before = render(&metrics);
     let pool = metrics.pool("php");
-    pool.opened(1);
-    pool.closed(0, Closed::MaxAge);
+    let (one, other) = (pool.endpoint("10.0.0.7:9000"), pool.endpoint("/run/php.sock"));
+    other.opened();
+    other.leased();
+    one.closed(Closed::MaxAge);
     pool.retried(RetryReason::Idempotent);
     pool.refused(Refusal::Storage);
     pool.bytes(Direction::Response, 512);
@@ -62,8 +62,9 @@ fn an_event_goes_to_the_series_of_its_labels_and_to_no_other() {
             "fcgimux_bytes_total{pool=\"php\",direction=\"response\"} 512",
             "fcgimux_refused_total{pool=\"php\",reason=\"storage\"} 1",
             "fcgimux_retries_total{pool=\"php\",reason=\"idempotent\"} 1",
-            "fcgimux_upstream_connections_closed_total{pool=\"php\",endpoint=\"php-1:9000\",reason=\"max_age\"} 1",
+            "fcgimux_upstream_connections_closed_total{pool=\"php\",endpoint=\"10.0.0.7:9000\",reason=\"max_age\"} 1",
             "fcgimux_upstream_connections_opened_total{pool=\"php\",endpoint=\"/run/php.sock\"} 1",
+            "fcgimux_upstream_requests_total{pool=\"php\",endpoint=\"/run/php.sock\"} 1",
         ]
     );
 }
@@ -118,13 +119,136 @@ fn gauges_show_the_snapshot_they_were_rendered_with() {
     assert_value(&text, "fcgimux_queue_limit{pool=\"php\"}", 1024.0);
     assert_value(&text, "fcgimux_queue_oldest_wait_seconds{pool=\"php\"}", 1.5);
     for (state, count) in ["connecting", "proving", "idle", "leased", "settling"].into_iter().zip(1..) {
-        let labels = format!("pool=\"php\",endpoint=\"php-1:9000\",state=\"{state}\"");
+        let labels = format!("pool=\"php\",endpoint=\"10.0.0.7:9000\",state=\"{state}\"");
         assert_value(&text, &format!("fcgimux_upstream_connections{{{labels}}}"), f64::from(count));
     }
     assert_value(&text, "fcgimux_upstream_connections_limit{pool=\"php\",endpoint=\"/run/php.sock\"}", 16.0);
-    assert_value(&text, "fcgimux_endpoint_up{pool=\"php\",endpoint=\"php-1:9000\"}", 1.0);
+    assert_value(&text, "fcgimux_endpoint_up{pool=\"php\",endpoint=\"10.0.0.7:9000\"}", 1.0);
     assert_value(&text, "fcgimux_endpoint_up{pool=\"php\",endpoint=\"/run/php.sock\"}", 0.0);
     assert_value(&text, "fcgimux_endpoint_ejections_total{pool=\"php\",endpoint=\"/run/php.sock\"}", 7.0);
+    assert_value(&text, "fcgimux_pool_paused{pool=\"php\"}", 1.0);
+}
+
+#[test]
+fn an_endpoint_has_a_one_for_its_state_alone() {
+    let text = render(&Metrics::new(&config()));
+    for (state, of_one, of_other) in [("up", 1.0, 0.0), ("suspect", 0.0, 0.0), ("ejected", 0.0, 1.0)] {
+        let series =
+            |endpoint| format!("fcgimux_endpoint_state{{pool=\"php\",endpoint=\"{endpoint}\",state=\"{state}\"}}");
+        assert_value(&text, &series("10.0.0.7:9000"), of_one);
+        assert_value(&text, &series("/run/php.sock"), of_other);
+        let count = format!("fcgimux_endpoints{{pool=\"php\",state=\"{state}\"}}");
+        assert_value(&text, &count, of_one + of_other);
+    }
+    assert_value(&text, "fcgimux_endpoints{pool=\"php\",state=\"draining\"}", 0.0);
+}
+
+#[test]
+fn each_property_of_an_endpoint_has_a_metric_of_its_own() {
+    let metrics = Metrics::new(&config());
+    for property in ["saturated", "held", "near", "weight"] {
+        let mut endpoint = EndpointSnapshot { near: false, weight: 0, ..endpoint("e:1", EndpointState::Up, 0) };
+        match property {
+            "saturated" => endpoint.saturated = true,
+            "held" => endpoint.held = true,
+            "near" => endpoint.near = true,
+            _ => endpoint.weight = 1,
+        }
+        let text = scrape(&metrics, vec![endpoint]);
+        for name in ["saturated", "held", "near", "weight"] {
+            let series = format!("fcgimux_endpoint_{name}{{pool=\"php\",endpoint=\"e:1\"}}");
+            assert_value(&text, &series, f64::from(u8::from(name == property)));
+        }
+    }
+}
+
+#[test]
+fn a_scrape_holds_the_endpoints_of_the_snapshot_and_no_other() {
+    let metrics = Metrics::new(&config());
+    let up = |name| endpoint(name, EndpointState::Up, 0);
+    let held = ["10.0.0.1:1", "10.0.0.2:2"].map(|name| metrics.pool("php").endpoint(name));
+    held.iter().for_each(EndpointMetrics::opened);
+    let text = scrape(&metrics, vec![up("10.0.0.2:2"), up("10.0.0.1:1")]);
+    assert!(text.contains("10.0.0.1:1"));
+    let text = scrape(&metrics, vec![up("10.0.0.2:2"), up("10.0.0.3:3")]);
+    assert!(!text.contains("10.0.0.1:1"), "held by somebody, but not there");
+    // Came before anybody has counted.
+    assert_value(&text, "fcgimux_upstream_connections_opened_total{pool=\"php\",endpoint=\"10.0.0.3:3\"}", 0.0);
+    assert!(!scrape(&metrics, vec![]).contains("endpoint=\""));
+}
+
+#[test]
+fn an_endpoint_that_comes_back_goes_on_counting_while_somebody_holds_it() {
+    let metrics = Metrics::new(&config());
+    let series = "fcgimux_upstream_connections_opened_total{pool=\"php\",endpoint=\"10.0.0.1:1\"}";
+    let there = || vec![endpoint("10.0.0.1:1", EndpointState::Up, 0)];
+    let first = metrics.pool("php").endpoint("10.0.0.1:1");
+    first.opened();
+    assert!(!scrape(&metrics, vec![]).contains(series));
+    let second = metrics.pool("php").endpoint("10.0.0.1:1");
+    second.opened();
+    assert_value(&scrape(&metrics, there()), series, 2.0);
+    drop((first, second));
+    let _third = metrics.pool("php").endpoint("10.0.0.1:1");
+    assert_value(&scrape(&metrics, there()), series, 0.0);
+}
+
+#[test]
+fn an_endpoint_that_is_there_twice_does_not_cost_the_scrape() {
+    let twice = vec![endpoint("e:1", EndpointState::Draining, 0), endpoint("e:1", EndpointState::Up, 0)];
+    let text = scrape(&Metrics::new(&config()), twice);
+    assert_eq!(text.matches("fcgimux_endpoint_up{").count(), 1, "{text}");
+}
+
+#[test]
+fn a_socket_with_any_path_is_a_valid_label() {
+    let text = scrape(&Metrics::new(&config()), vec![endpoint("/run/a \"b\"\\c", EndpointState::Up, 0)]);
+    assert_value(&text, "fcgimux_endpoint_up{pool=\"php\",endpoint=\"/run/a \\\"b\\\"\\\\c\"}", 1.0);
+}
+
+#[test]
+fn a_source_of_endpoints_is_seen_while_it_is_asked() {
+    let metrics = Metrics::new(&config());
+    let source = metrics.pool("php").discovery("dns php:9000");
+    let last = "fcgimux_discovery_last_success_timestamp_seconds{pool=\"php\",source=\"dns php:9000\"}";
+    assert_value(&render(&metrics), last, 0.0);
+    source.succeeded();
+    source.endpoints(3);
+    let text = render(&metrics);
+    let age = unix_time().as_secs_f64() - value(&text, last);
+    assert!((-1.0..60.0).contains(&age), "{age}");
+    assert_value(&text, "fcgimux_discovery_endpoints{pool=\"php\",source=\"dns php:9000\"}", 3.0);
+    drop(source);
+    assert!(!render(&metrics).contains("source=\""));
+}
+
+#[test]
+fn a_pool_that_comes_later_is_counted_and_one_that_goes_leaves_nothing_behind() {
+    let metrics = Metrics::new(&config());
+    let both = with_pools("  php: {endpoints: [{socket: /a}]}\n  api: {endpoints: [{socket: /b}]}\n");
+    let added = both.pools.iter().map(|pool| metrics.add_pool(pool)).find(|pool| pool.name() == "api").unwrap();
+    added.refused(Refusal::QueueFull);
+    added.settle(SECOND);
+    let shown = |names: &[&str]| {
+        let pools: Vec<_> = names.iter().map(|name| ((*name).to_owned(), snapshot())).collect();
+        metrics.render(&pools, &SocketCounts::default())
+    };
+    let refused = "fcgimux_refused_total{pool=\"api\",reason=\"queue_full\"}";
+    assert_value(&shown(&["php", "api"]), refused, 1.0);
+    let gone = shown(&["php"]);
+    assert!(!gone.contains("pool=\"api\""), "{gone}");
+    assert!(gone.contains("fcgimux_settle_seconds_count{pool=\"php\"} 0\n"), "{gone}");
+    assert!(!shown(&[]).contains("pool=\""));
+    metrics.pool("api").refused(Refusal::QueueFull);
+    assert_value(&shown(&["api"]), refused, 2.0);
+}
+
+#[test]
+fn a_pool_that_is_there_already_is_not_added_again() {
+    let metrics = Metrics::new(&config());
+    metrics.pool("php").refused(Refusal::QueueFull);
+    metrics.add_pool(&config().pools[0]).refused(Refusal::QueueFull);
+    assert_value(&render(&metrics), "fcgimux_refused_total{pool=\"php\",reason=\"queue_full\"}", 2.0);
 }
 
 #[test]
@@ -144,21 +268,20 @@ fn connections_from_web_servers_are_counted_up_and_down() {
     let text = render(&metrics);
     assert_value(&text, "fcgimux_downstream_connections", 1.0);
     assert_value(&text, "fcgimux_downstream_connections_limit", 1024.0);
+    metrics.set_listeners(&[]);
+    assert_value(&render(&metrics), "fcgimux_downstream_connections_limit", 0.0);
 }
 
 #[test]
-fn socket_counts_are_absent_until_they_could_be_read_and_nan_when_they_no_longer_can() {
+fn socket_counts_are_absent_while_they_cannot_be_read() {
     let metrics = Metrics::new(&config());
-    let absent = metrics.render(&[], &SocketCounts::default());
-    assert!(!absent.contains("fcgimux_time_wait_sockets"));
-    assert!(!absent.contains("fcgimux_ephemeral_ports_in_use_ratio"));
     let text = metrics.render(&[], &sockets());
     assert_value(&text, "fcgimux_time_wait_sockets{side=\"upstream\"}", 5.0);
     assert_value(&text, "fcgimux_time_wait_sockets{side=\"downstream\"}", 6.0);
     assert_value(&text, "fcgimux_ephemeral_ports_in_use_ratio", 0.25);
-    let gone = metrics.render(&[], &SocketCounts::default());
-    assert!(value(&gone, "fcgimux_time_wait_sockets{side=\"upstream\"}").is_nan());
-    assert!(value(&gone, "fcgimux_ephemeral_ports_in_use_ratio").is_nan());
+    let absent = metrics.render(&[], &SocketCounts::default());
+    assert!(!absent.contains("fcgimux_time_wait_sockets"));
+    assert!(!absent.contains("fcgimux_ephemeral_ports_in_use_ratio"));
 }
 
 #[test]
@@ -195,6 +318,7 @@ fn promtool_finds_nothing_to_complain_about() {
     };
     let metrics = Metrics::new(&config());
     metrics.pool("php").exchange(Outcome::Ok, SECOND);
+    let _source = metrics.pool("php").discovery("dns php:9000");
     promtool.stdin.take().unwrap().write_all(render(&metrics).as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
@@ -224,84 +348,46 @@ fn sockets() -> SocketCounts {
     SocketCounts { time_wait: Some(TimeWait { upstream: 5, downstream: 6 }), ephemeral_ports_in_use: Some(0.25) }
 }
 
+fn scrape(metrics: &Metrics, endpoints: Vec<EndpointSnapshot>) -> String {
+    let pool = PoolSnapshot { endpoints, ..snapshot() };
+    metrics.render(&[("php".to_owned(), pool)], &SocketCounts::default())
+}
+
 fn snapshot() -> PoolSnapshot {
-    let endpoint = |name: &str, up, ejections| EndpointSnapshot {
-        name: name.to_owned(),
-        connections: [1, 2, 3, 4, 5],
-        limit: 16,
-        in_flight: 9,
-        up,
-        ejections,
-    };
-    assert_eq!(ConnectionState::ALL.len(), 5);
     PoolSnapshot {
         queue_depth: 3,
         queue_limit: 1024,
         oldest_wait: Duration::from_millis(1500),
-        endpoints: vec![endpoint("php-1:9000", true, 0), endpoint("/run/php.sock", false, 7)],
-    }
-}
-
-/// One listener, one pool `php` with an endpoint of either kind.
-fn config() -> Config {
-    let listener = config::Listener {
-        address: config::ListenAddress::Unix { path: "/run/fcgimux.sock".into(), mode: 0o660, group: None },
-        pool: "php".to_owned(),
-        max_connections: 1024,
-        max_requests_in_flight: 128,
-        read_timeout: SECOND,
-        write_timeout: SECOND,
-    };
-    Config {
-        listeners: vec![listener],
-        pools: vec![pool()],
-        admin: config::Admin { listen: None },
-        log: config::Log { level: config::LogLevel::Info, format: config::LogFormat::Text, access: false },
-        threads: NonZeroU32::MIN,
-        drain_deadline: SECOND,
-    }
-}
-
-fn pool() -> config::Pool {
-    config::Pool {
-        name: "php".to_owned(),
-        application: config::Application::PhpFpm,
+        paused: true,
         endpoints: vec![
-            config::EndpointAddress::Tcp { host: "php-1".to_owned(), port: 9000 },
-            config::EndpointAddress::Unix("/run/php.sock".into()),
+            endpoint("10.0.0.7:9000", EndpointState::Up, 0),
+            endpoint("/run/php.sock", EndpointState::Ejected, 7),
         ],
-        connections: config::Connections {
-            per_endpoint: 16,
-            idle_timeout: SECOND,
-            surplus_idle: SECOND,
-            yield_after: None,
-            fence: config::Fence::Always,
-            reprove_after: SECOND,
-            max_age: None,
-            max_requests: None,
-            multiplex: config::Multiplex::Auto,
-            max_requests_in_flight: 32,
-            buffer: 1 << 16,
-            stall_timeout: SECOND,
-        },
-        queue: config::Queue { depth: 1024, timeout: 10 * SECOND },
-        timeouts: config::Timeouts {
-            connect: SECOND,
-            prove: SECOND,
-            first_byte: None,
-            between_bytes: None,
-            exchange: None,
-        },
-        params: config::Params {
-            max_size: 1024,
-            max_count: 16,
-            deny: Vec::new(),
-            on_denied: config::OnDenied::Refuse,
-            set: Vec::new(),
-            remove: Vec::new(),
-        },
-        body: config::Body { max_size: None, memory: 1024, directory: "/tmp".into() },
-        reuse_after_body: config::ReuseAfterBody { post_up_to: None, multipart: false },
-        retry: config::Retry { attempts: 1, budget: 0.2 },
     }
+}
+
+fn endpoint(name: &str, state: EndpointState, ejections: u64) -> EndpointSnapshot {
+    assert_eq!(ConnectionState::ALL.len(), 5);
+    EndpointSnapshot {
+        name: name.to_owned(),
+        connections: [1, 2, 3, 4, 5],
+        limit: 16,
+        in_flight: 9,
+        state,
+        ejections,
+        weight: 1,
+        near: true,
+        held: false,
+        saturated: false,
+    }
+}
+
+/// One listener, one pool `php`.
+fn config() -> Config {
+    with_pools("  php: {endpoints: [{socket: /run/php.sock}]}\n")
+}
+
+fn with_pools(pools: &str) -> Config {
+    let listener = "listeners: [{socket: /run/fcgimux.sock, pool: php, max_connections: 1024}]";
+    Config::from_yaml(&format!("{listener}\npools:\n{pools}")).unwrap()
 }
