@@ -6,7 +6,10 @@ use super::{
     refuse::Status,
 };
 use crate::wire::ProtocolStatus;
-use std::fmt;
+use std::{fmt, time::Duration};
+
+/// A worker that leaves with a request unread does so within microseconds of its coming.
+const RESET_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Who is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub enum Kind {
     Broken(String),
     /// Our side gave the connection up (a host or a network that is gone), and the other side may know nothing of it.
     Lost(String),
+    /// The other side's kernel has acknowledged nothing of it for so long: a host that is gone, or cut off.
+    Silent(Duration),
     /// Bytes that may not come.
     Protocol(String),
     /// Nothing came in time: which timeout.
@@ -34,6 +39,20 @@ pub enum Kind {
     Stalled,
     /// The application would not take the request, and has not executed it.
     Rejected(ProtocolStatus),
+    /// The application closed without having read the request. See [`Kind::of_reset`].
+    Unread,
+}
+
+impl Kind {
+    /// The other side reset the connection `after` so long, before any byte of a response. A worker that is told to stop
+    /// answers the GET_VALUES in front of a request and leaves: the kernel resets what was not read. One that has begun the
+    /// request has read all of it, since nothing is sent behind it (rule R11), and its end is an end of stream instead
+    /// (fact 12.5). `read_whole`: PHP reads such a request whole before it runs anything (fact 10.5).
+    ///
+    /// Only at once: a network may reset what it has lost, much later.
+    pub fn of_reset(read_whole: bool, after: Duration, error: String) -> Self {
+        if read_whole && after < RESET_AT_ONCE { Self::Unread } else { Self::Broken(error) }
+    }
 }
 
 /// How far the exchange had come. What follows from it is the table in [`Failure::retry`].
@@ -68,15 +87,16 @@ impl Failure {
     /// | a timeout, a stall | any | never: the script may be running |
     /// | bytes have gone on | responding | never |
     /// | any other, or rejected by the application | unsent | always: it was not executed |
+    /// | closed with the request unread | sent | always: it was not executed |
     /// | rejected (OVERLOADED, CANT_MPX_CONN) | sent | always: it was not executed |
     /// | connection ended, GET_VALUES in front unanswered | unproven | always: it was not executed |
     /// | protocol error, GET_VALUES in front unanswered | unproven | if idempotent |
-    /// | connection lost, GET_VALUES in front unanswered | unproven | if idempotent: what has arrived is executed yet |
-    /// | connection ended, lost or protocol error | sent | if idempotent |
+    /// | connection lost or silent, GET_VALUES in front unanswered | unproven | if idempotent: what has arrived is executed yet |
+    /// | connection ended, lost, silent or protocol error | sent | if idempotent |
     pub fn retry(&self, idempotent: bool) -> Option<RetryReason> {
         match (self.origin, &self.kind, self.phase) {
             (Origin::WebServer, ..) | (_, Kind::Timeout(_) | Kind::Stalled, _) | (_, _, Phase::Responding) => None,
-            (_, _, Phase::Unsent) | (_, Kind::Rejected(_), _) => Some(RetryReason::Unproven),
+            (_, _, Phase::Unsent) | (_, Kind::Rejected(_) | Kind::Unread, _) => Some(RetryReason::Unproven),
             (_, Kind::Closed | Kind::Broken(_), Phase::Unproven) => Some(RetryReason::Unproven),
             (_, _, Phase::Unproven | Phase::Sent) => idempotent.then_some(RetryReason::Idempotent),
         }
@@ -87,7 +107,7 @@ impl Failure {
     pub fn status(&self) -> Option<Status> {
         match (self.origin, &self.kind, self.phase) {
             (Origin::WebServer, ..) | (_, _, Phase::Responding) => None,
-            (_, Kind::Timeout(_) | Kind::Stalled, _) => Some(Status::GatewayTimeout),
+            (_, Kind::Timeout(_) | Kind::Stalled | Kind::Silent(_), _) => Some(Status::GatewayTimeout),
             (_, Kind::Rejected(_), _) => Some(Status::ServiceUnavailable),
             _ => Some(Status::BadGateway),
         }
@@ -96,7 +116,7 @@ impl Failure {
     pub fn outcome(&self) -> Outcome {
         match (self.origin, &self.kind) {
             (Origin::WebServer, _) => Outcome::Gone,
-            (_, Kind::Timeout(_) | Kind::Stalled) => Outcome::Timeout,
+            (_, Kind::Timeout(_) | Kind::Stalled | Kind::Silent(_)) => Outcome::Timeout,
             _ => Outcome::Broken,
         }
     }
@@ -106,6 +126,8 @@ impl Failure {
         match (self.origin, &self.kind) {
             (Origin::WebServer, _) => Closed::Gone,
             (_, Kind::Timeout(_) | Kind::Stalled) => Closed::Timeout,
+            (_, Kind::Silent(_)) => Closed::Silent,
+            (_, Kind::Unread) => Closed::Application,
             (_, Kind::Protocol(_)) => Closed::Protocol,
             (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted | Kind::Rejected(_)) => Closed::Broken,
         }
@@ -113,7 +135,7 @@ impl Failure {
 
     /// The worker may still be at work on the request (rule R15).
     pub fn leaves_worker_busy(&self) -> bool {
-        self.origin == Origin::WebServer || matches!(self.kind, Kind::Timeout(_) | Kind::Lost(_))
+        self.origin == Origin::WebServer || matches!(self.kind, Kind::Timeout(_) | Kind::Lost(_) | Kind::Silent(_))
     }
 }
 
@@ -127,9 +149,11 @@ impl fmt::Display for Failure {
             Kind::Closed => write!(f, "{who} closed the connection")?,
             Kind::Broken(error) => write!(f, "connection of the {who} broke: {error}")?,
             Kind::Lost(error) => write!(f, "connection of the {who} was lost: {error}")?,
+            Kind::Silent(lasted) => write!(f, "host of the {who} has acknowledged nothing for {lasted:.1?}")?,
             Kind::Protocol(error) => write!(f, "{who} broke the protocol: {error}")?,
             Kind::Aborted => write!(f, "{who} aborted the request")?,
             Kind::Stalled => write!(f, "{who} held up other exchanges for too long (connections.stall_timeout)")?,
+            Kind::Unread => write!(f, "{who} closed with the request unread")?,
             Kind::Rejected(ProtocolStatus::CantMpxConn) => write!(f, "{who} takes one request at a time")?,
             Kind::Rejected(_) => write!(f, "{who} is overloaded")?,
             Kind::Timeout(which) => write!(f, "{who} was too slow (timeouts.{which})")?,
@@ -138,7 +162,7 @@ impl fmt::Display for Failure {
             write!(f, " {}", self.position)?;
         }
         match self.phase {
-            _ if matches!(self.kind, Kind::Rejected(_)) => f.write_str("; the request was not executed"),
+            _ if matches!(self.kind, Kind::Rejected(_) | Kind::Unread) => f.write_str("; the request was not executed"),
             Phase::Unsent => f.write_str("; the request was not executed"),
             Phase::Unproven if matches!(self.kind, Kind::Closed | Kind::Broken(_)) => {
                 f.write_str("; the request was not executed")

@@ -95,6 +95,14 @@ labels! {
         /// Its web server hung up during the exchange.
         Gone = "gone",
         Drain = "drain",
+        /// Its endpoint leaves, or is drained by an operator.
+        Leaving = "leaving",
+        /// An operator asked for new connections, or for none at all.
+        Reconnect = "reconnect",
+        /// Given back early, since others wait for a worker.
+        Pressure = "pressure",
+        /// The other side's kernel acknowledges nothing any more.
+        Silent = "silent",
     }
 }
 
@@ -106,6 +114,19 @@ labels! {
         Idle = "idle",
         Leased = "leased",
         Settling = "settling",
+    }
+}
+
+labels! {
+    /// Whether an endpoint is used. Shown by the admin server; `endpoint_up` is 0 for [`EndpointState::Ejected`] alone.
+    EndpointState {
+        Up = "up",
+        /// Failing, but not for long; used where no other has room.
+        Suspect = "suspect",
+        /// Left alone, and tried again now and then.
+        Ejected = "ejected",
+        /// It leaves: what runs there ends, nothing new comes.
+        Draining = "draining",
     }
 }
 

@@ -8,8 +8,10 @@
 
 pub mod budget;
 pub mod channel;
+pub mod command;
 pub mod failure;
 pub mod head;
+pub mod inquiry;
 pub mod intake;
 pub mod label;
 pub mod policy;
@@ -18,6 +20,7 @@ pub mod proof;
 pub mod refuse;
 pub mod reply;
 pub mod request;
+pub mod scoreboard;
 pub mod snapshot;
 
 pub use request::Request;

@@ -5,6 +5,7 @@ use super::{
     exchange::broken_or_lost,
     pool::{Facts, SharedPool},
     scratch,
+    target::Target,
     upstream::Upstream,
 };
 use crate::mux::{
@@ -30,7 +31,7 @@ const STALLED_AFTER: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Channel {
     key: SlotKey,
-    endpoint: usize,
+    target: Arc<Target>,
     inner: Mutex<Inner>,
 }
 
@@ -49,13 +50,13 @@ struct Inner {
 }
 
 impl Channel {
-    pub(super) fn new(key: SlotKey, endpoint: usize, pool: &SharedPool) -> Arc<Self> {
-        let connections = &pool.config.connections;
+    pub(super) fn new(key: SlotKey, target: Arc<Target>, pool: &SharedPool) -> Arc<Self> {
+        let connections = &pool.config().connections;
         // At most 16 MiB: see the configuration.
         let core = channel::Channel::new(connections.buffer as usize, connections.stall_timeout);
         let (driver, left) = (Waker::noop().clone(), HashMap::new());
         let inner = Inner { core, driver, asker: None, closing: false, over: false, left };
-        Arc::new(Self { key, endpoint, inner: Mutex::new(inner) })
+        Arc::new(Self { key, target, inner: Mutex::new(inner) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -142,7 +143,7 @@ impl Channel {
             _ => Closed::Broken,
         };
         if busy && end != Kind::Aborted {
-            let (pool, endpoint) = (&pool.config.name, pool.address(self.endpoint));
+            let (pool, endpoint) = (&pool.name, &self.target);
             let position = String::new();
             let end = Failure { origin: Origin::Application, kind: end, phase: Phase::Responding, position };
             tracing::warn!(pool, %endpoint, "connection with requests on it is over: {end}");
@@ -302,8 +303,8 @@ impl Channel {
         self.key
     }
 
-    pub(super) fn endpoint(&self) -> usize {
-        self.endpoint
+    pub(super) fn target(&self) -> &Arc<Target> {
+        &self.target
     }
 }
 
@@ -407,9 +408,8 @@ impl Place {
     }
 
     pub(super) fn facts(&self) -> Facts {
-        let (endpoint, used, age) =
-            self.share.as_ref().map_or((0, 0, Duration::ZERO), |share| (share.endpoint, share.used, share.age));
-        Facts { endpoint, idle_for: Duration::ZERO, used, age, kept: true }
+        let (used, age) = self.share.as_ref().map_or((0, Duration::ZERO), |share| (share.used, share.age));
+        Facts { target: self.channel.target.clone(), idle_for: Duration::ZERO, used, age, kept: true }
     }
 }
 

@@ -2,21 +2,37 @@
 
 use super::socket::Socket;
 use nix::{getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
+use std::time::Duration;
 
 /// Bytes of Linux's `struct tcp_info` up to the last one of interest.
 const TCP_INFO_LEN: usize = 148;
 /// Where `tcpi_unacked` stands in it: segments sent and not acknowledged.
 const UNACKED: usize = 24;
+/// Where `tcpi_last_ack_recv` stands in it: milliseconds since the other side last acknowledged anything.
+const LAST_ACK: usize = 56;
 /// Where `tcpi_notsent_bytes` stands in it: bytes that wait for room at the other side (Linux 4.6).
 const NOT_SENT: usize = 144;
 
 sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, [u8; TCP_INFO_LEN]);
 
-/// True once every byte has been acknowledged. What has been is read by the application even if the connection is reset
-/// then; what has not is lost. Of a broken connection nothing more will be.
-pub(super) fn is_delivered(socket: &Socket) -> bool {
-    let Ok(info) = socket.fd().and_then(|fd| Ok(getsockopt(&fd, TcpInfo)?)) else { return true };
-    [UNACKED, NOT_SENT].iter().all(|at| info[*at..at + 4] == [0; 4])
+/// What the kernels have made of what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Every byte has been acknowledged. What has been is read by the application even if the connection is reset then;
+    /// what has not is lost.
+    Done,
+    /// Not yet; the other side last acknowledged something so long ago. One without room for more says so again and again.
+    Waiting(Duration),
+}
+
+/// Of a broken connection nothing more will be.
+pub(super) fn delivery(socket: &Socket) -> Delivery {
+    let Ok(info) = socket.fd().and_then(|fd| Ok(getsockopt(&fd, TcpInfo)?)) else { return Delivery::Done };
+    let field = |at: usize| info[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
+    match field(UNACKED) | field(NOT_SENT) {
+        0 => Delivery::Done,
+        _ => Delivery::Waiting(Duration::from_millis(field(LAST_ACK).into())),
+    }
 }
 
 #[cfg(test)]
@@ -26,7 +42,7 @@ mod tests {
         io::{Read, Write},
         net::{TcpListener, TcpStream},
         os::fd::OwnedFd,
-        time::{Duration, Instant},
+        time::Instant,
     };
 
     #[test]
@@ -41,10 +57,10 @@ mod tests {
         while let Ok(more) = ours.write(&[7; 65_536]) {
             sent += more;
         }
-        assert!(sent > 0 && !is_delivered(&socket));
+        assert!(sent > 0 && delivery(&socket) != Delivery::Done);
         theirs.read_exact(&mut vec![0; sent]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !is_delivered(&socket) {
+        while delivery(&socket) != Delivery::Done {
             assert!(Instant::now() < deadline, "never delivered");
         }
     }

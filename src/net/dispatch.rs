@@ -114,7 +114,7 @@ impl Site {
             let retry = failure.retry(job.request.idempotent()).filter(|_| job.replay.records().is_some());
             let reason = retry.filter(|reason| match reason {
                 RetryReason::Unproven => unproven < UNPROVEN_RETRIES,
-                RetryReason::Idempotent => attempts < self.pool.config.retry.attempts,
+                RetryReason::Idempotent => attempts < self.pool.config().retry.attempts,
             });
             let Some(reason) = reason.filter(|reason| self.pool.may_retry(*reason)) else {
                 return self.fail(web, &job, &failure);
@@ -133,7 +133,7 @@ impl Site {
     /// may be used for behind it, and whose end some applications must be sent along (docs/applications.md).
     async fn know_body(&self, web: &Downstream, job: &Job) -> Result<(), Told> {
         let known = job.request.body > 0 || job.request.role == Role::Authorizer;
-        if known || self.pool.config.application == Application::PhpFpm {
+        if known || self.pool.application == Application::PhpFpm {
             return Ok(());
         }
         let mut alarm = self.pool.alarm();
@@ -215,9 +215,9 @@ impl Site {
     /// Sends the request on one connection and relays the response.
     async fn attempt(&self, web: &Downstream, job: &mut Job, mut leased: Leased) -> Attempt {
         let Job { request, arrived, outgoing, .. } = job;
-        let facts = leased.facts;
+        let facts = leased.facts.clone();
         let keep_conn = facts.kept && request.reusable;
-        let stale = facts.idle_for > self.pool.config.connections.reprove_after;
+        let stale = facts.idle_for > self.pool.config().connections.reprove_after;
         let front = match leased.upstream().owed.take() {
             Some(finished) => Front::Fence(finished),
             None if facts.kept && (stale || !request.idempotent()) => Front::GetValues,
@@ -226,7 +226,7 @@ impl Site {
         outgoing.start(request, keep_conn, &front);
         leased.upstream().await_room(outgoing.len());
         let scene = Scene { listener: &self.listener, pool: &self.pool };
-        let exchange = Exchange::new(web, &mut leased, outgoing, &scene, request.id, &front);
+        let exchange = Exchange::new(web, &mut leased, outgoing, &scene, request, &front);
         let failure = match exchange.run().await {
             Ok((reply, behind)) => {
                 self.log_access(request, Outcome::Ok, *arrived);
@@ -241,13 +241,16 @@ impl Site {
         };
         // The connection ended with the exchange before (pm.max_requests, a reload), as the fence would have told.
         if matches!(front, Front::Fence(_)) && failure.retry(false).is_some() {
-            tracing::debug!(pool = self.pool.config.name, "connection is not used again: {failure}");
-            self.pool.fence_unanswered(facts.endpoint);
+            tracing::debug!(pool = self.pool.name, "connection is not used again: {failure}");
+            self.pool.fence_unanswered(facts.target.index);
             leased.discard(Closed::Application, false, drop);
             return Attempt::Unfenced;
         }
-        self.note_broken(request, facts, &failure);
-        let (closed, busy) = (failure.closed(), failure.leaves_worker_busy());
+        self.note_broken(request, &facts, &failure);
+        // One that was not executed says nothing about how the application answers.
+        let unexecuted = failure.origin == Origin::Application && failure.retry(false).is_some();
+        let closed = if unexecuted { Closed::Application } else { failure.closed() };
+        let busy = failure.leaves_worker_busy();
         if failure.origin == Origin::WebServer || matches!(failure.kind, Kind::Timeout(_)) {
             let outgoing = std::mem::replace(outgoing, Outgoing::new(Spool::default()));
             tokio::spawn(abandon(leased, outgoing, request.body > 0, closed));
@@ -271,7 +274,7 @@ impl Site {
         // (docs/applications.md). Where exchanges share a connection it must stay open for the others.
         let keep_conn = !place.single || bodiless;
         // Only one that takes a request at a time answers in the order in which it was asked.
-        let proven = place.single && !request.idempotent() && self.pool.answers(facts.endpoint);
+        let proven = place.single && !request.idempotent() && self.pool.answers(facts.target.index);
         let opening = Opening { theirs: request.id, streams: streams_of(request.role), proven };
         let opened = place.open(opening, |id, out| {
             if proven {
@@ -311,10 +314,10 @@ impl Site {
             // What comes next goes elsewhere, or waits until this connection has ended.
             place.is_last(Closed::Overloaded);
         }
-        self.share_failed(web, job, facts, failure)
+        self.share_failed(web, job, &facts, failure)
     }
 
-    fn share_failed(&self, web: &Downstream, job: &Job, facts: Facts, failure: Failure) -> Attempt {
+    fn share_failed(&self, web: &Downstream, job: &Job, facts: &Facts, failure: Failure) -> Attempt {
         self.note_broken(&job.request, facts, &failure);
         if failure.origin == Origin::Application {
             return Attempt::Failed(failure);
@@ -332,7 +335,7 @@ impl Site {
     /// would, one behind the other.
     fn is_dead(&self, web: &Downstream) -> bool {
         let web = web.lock();
-        !web.is_clear() && clock::now() - web.took_at() >= self.pool.config.connections.stall_timeout
+        !web.is_clear() && clock::now() - web.took_at() >= self.pool.config().connections.stall_timeout
     }
 
     // ---------------------------------------------------------------- answers of our own
@@ -381,7 +384,7 @@ impl Site {
     // ---------------------------------------------------------------- words
 
     fn describe(&self, refusal: Refusal, job: &Job) -> String {
-        let pool = &self.pool.config;
+        let pool = &self.pool.config();
         match refusal {
             Refusal::QueueFull => {
                 format!("pool {}: {} requests wait already (queue.depth)", pool.name, pool.queue.depth)
@@ -395,10 +398,10 @@ impl Site {
     }
 
     /// One line for an exchange that broke.
-    fn note_broken(&self, request: &Request, facts: Facts, failure: &Failure) {
+    fn note_broken(&self, request: &Request, facts: &Facts, failure: &Failure) {
         tracing::warn!(
-            pool = self.pool.config.name,
-            endpoint = %self.pool.address(facts.endpoint),
+            pool = self.pool.name,
+            endpoint = %facts.target,
             connection_age = facts.age.as_secs_f64(),
             connection_requests = facts.used,
             phase = ?failure.phase,
@@ -411,7 +414,7 @@ impl Site {
         if self.access_log {
             tracing::info!(
                 target: "access",
-                pool = self.pool.config.name,
+                pool = self.pool.name,
                 outcome = outcome.label(),
                 seconds = (clock::now() - arrived).as_secs_f64(),
                 body = request.body,

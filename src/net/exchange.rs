@@ -2,14 +2,17 @@
 
 use super::{
     clock,
+    delivery::Delivery,
     outgoing::Outgoing,
     pool::{Leased, SharedPool},
     scratch,
+    settle::SILENCE,
     webserver::Downstream,
 };
 use crate::{
     config::Listener,
     mux::{
+        Request,
         failure::{Failure, Kind, Origin, Phase},
         label::Direction,
         reply::Reply,
@@ -42,7 +45,7 @@ pub(super) struct Exchange<'a> {
     outgoing: &'a mut Outgoing,
     reply: Reply,
     listener: &'a Listener,
-    pool: &'a SharedPool,
+    pool: &'a Arc<SharedPool>,
     clocks: Clocks,
     /// The application is not read from: the web server has not taken all of what came before.
     blocked: bool,
@@ -56,6 +59,14 @@ pub(super) struct Exchange<'a> {
     looked_at: bool,
     /// Sending failed; what the application says until it closes is still heard.
     send_error: Option<io::Error>,
+    /// It may be executed twice, and nothing of it is lost with its connection.
+    repeatable: bool,
+    /// PHP reads it whole before it runs anything.
+    read_whole: bool,
+    /// When to look next whether what was sent has arrived; `None` once it has.
+    arrival: Option<Instant>,
+    /// Its endpoint has been reported for not acknowledging what it was sent.
+    reported: bool,
 }
 
 /// When what happened.
@@ -75,15 +86,16 @@ pub(super) struct Scene<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// `theirs` is the web server's request id; `front`: what the request goes behind.
+    /// `request` as the web server sent it; `front`: what it goes behind.
     pub(super) fn new(
         web: &'a Downstream,
         leased: &'a mut Leased,
         outgoing: &'a mut Outgoing,
         scene: &Scene<'a>,
-        theirs: u16,
+        request: &Request,
         front: &Front,
     ) -> Self {
+        let theirs = request.id;
         let Scene { listener, pool } = *scene;
         let now = clock::now();
         let clocks = Clocks { started: now, application: now, alarm: pool.alarm() };
@@ -103,6 +115,10 @@ impl<'a> Exchange<'a> {
             started: false,
             looked_at: false,
             send_error: None,
+            read_whole: request.reusable,
+            repeatable: request.idempotent() && request.body == 0,
+            arrival: Some(now + SILENCE),
+            reported: false,
         }
     }
 
@@ -249,9 +265,12 @@ impl<'a> Exchange<'a> {
         if let Some(late) = then {
             return Poll::Ready(Err(late));
         }
+        if self.arrival.is_some_and(|at| at <= clock::now()) {
+            self.look_at_arrival()?;
+        }
         self.looked_at = true;
         if self.reply.proof_due() {
-            self.pool.fence_late(self.leased.facts.endpoint);
+            self.pool.fence_late(self.leased.facts.target.index);
         }
         // Hear the web server, and wait for the next deadline.
         self.web.lock().listen(context).map_err(|error| web_server_broke(&error))?;
@@ -259,33 +278,69 @@ impl<'a> Exchange<'a> {
         Poll::Pending
     }
 
-    /// The next deadline and what it means; `None`: it lasts longer than most, and its web server is watched from now on.
+    /// Has what was sent arrived? A host that is gone, or cut off, says nothing by itself, and the timeouts of an
+    /// application are long. What may be executed twice goes elsewhere soon; what may not waits for longer, and its visitor
+    /// is told then.
+    fn look_at_arrival(&mut self) -> Result<(), (Origin, Kind)> {
+        let now = clock::now();
+        let since_sent = now.saturating_duration_since(self.clocks.application);
+        let silent = match self.leased.upstream().delivery() {
+            Delivery::Done if self.outgoing.is_done() => {
+                self.arrival = None;
+                return Ok(());
+            }
+            Delivery::Done => Duration::ZERO,
+            Delivery::Waiting(since_heard) => since_heard.min(since_sent),
+        };
+        self.arrival = Some(now + SILENCE);
+        if silent < SILENCE {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.reported, true) {
+            self.pool.silent(self.leased.facts.target.index);
+        }
+        let timeouts = &self.pool.config().timeouts;
+        match self.repeatable {
+            true if silent >= timeouts.connect => Err((Origin::Application, Kind::Silent(silent))),
+            false if silent >= timeouts.prove => Err((Origin::Application, Kind::Timeout("prove"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next deadline and what it means; `None`: it lasts longer than most, and is looked at.
     fn deadline(&self) -> (Instant, Option<(Origin, Kind)>) {
+        let config = self.pool.config();
+        let timeouts = &config.timeouts;
         let look = (!self.looked_at).then_some((self.clocks.started + WATCH_AFTER, None));
         let late = |origin, which| Some((origin, Kind::Timeout(which)));
-        let exchange = self
-            .pool
-            .config
-            .timeouts
-            .exchange
-            .map(|limit| (self.clocks.started + limit, late(Origin::Application, "exchange")));
+        let exchange =
+            timeouts.exchange.map(|limit| (self.clocks.started + limit, late(Origin::Application, "exchange")));
         let progress = if self.blocked {
             let at = self.web.lock().took_at() + self.listener.write_timeout;
             Some((at, late(Origin::WebServer, "write")))
         } else {
             let (limit, which) = match self.started {
-                true => (self.pool.config.timeouts.between_bytes, "between_bytes"),
-                false => (self.pool.config.timeouts.first_byte, "first_byte"),
+                true => (timeouts.between_bytes, "between_bytes"),
+                false => (timeouts.first_byte, "first_byte"),
             };
             limit.map(|limit| (self.clocks.application + limit, late(Origin::Application, which)))
         };
         // With every timeout off and the web server watched, its hang-up is what ends the wait.
         let never = (self.clocks.started + Duration::from_secs(365 * 86_400), late(Origin::Application, "exchange"));
-        [look, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
+        let arrival = self.arrival.map(|at| (at, None));
+        [look, arrival, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
     }
 
     fn application_broke(&self, error: &io::Error) -> (Origin, Kind) {
-        (Origin::Application, broken_or_lost(self.send_error.as_ref().unwrap_or(error)))
+        let untouched = !self.started && self.head.is_empty() && self.carry.is_empty() && self.outgoing.is_done();
+        let kind = match (&self.send_error, error.kind()) {
+            (None, ErrorKind::ConnectionReset) if untouched && !self.reply.proof_due() => {
+                let after = clock::now().saturating_duration_since(self.clocks.application);
+                Kind::of_reset(self.read_whole, after, error.to_string())
+            }
+            (send_error, _) => broken_or_lost(send_error.as_ref().unwrap_or(error)),
+        };
+        (Origin::Application, kind)
     }
 
     fn application_closed(&self) -> (Origin, Kind) {

@@ -6,6 +6,7 @@
 mod channel;
 mod clock;
 mod delivery;
+mod discovery;
 mod dispatch;
 mod exchange;
 mod exchanges;
@@ -19,11 +20,13 @@ mod settle;
 mod sharing;
 mod socket;
 mod spool;
+mod target;
 mod upload;
 mod upstream;
 mod webserver;
 
 use crate::{config::Config, metrics::Metrics, mux::snapshot::PoolSnapshot};
+use discovery::Surroundings;
 use listen::Bound;
 use pool::SharedPool;
 use serve::Site;
@@ -59,7 +62,7 @@ pub struct View {
 impl View {
     /// Every pool by name, in the order of the configuration.
     pub fn pools(&self) -> Vec<(String, PoolSnapshot)> {
-        self.pools.iter().map(|pool| (pool.config.name.clone(), pool.snapshot())).collect()
+        self.pools.iter().map(|pool| (pool.name.clone(), pool.snapshot())).collect()
     }
 }
 
@@ -70,19 +73,21 @@ impl Net {
     /// The first listener that cannot be bound; those before it are given back.
     pub fn bind(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, ListenError> {
         let ticker = Arc::new(clock::Ticker::default());
+        let surroundings = Surroundings { zone: config.zone.clone(), dns_servers: config.dns.servers.clone() };
         let pools: HashMap<_, _> = config
             .pools
             .iter()
-            .map(|pool| (pool.name.as_str(), SharedPool::new(pool, metrics.pool(&pool.name), &ticker)))
+            .map(|pool| (pool.name.as_str(), SharedPool::new(pool, &surroundings, metrics.pool(&pool.name), &ticker)))
             .collect();
         let draining = CancellationToken::new();
         let mut bound = vec![];
         for listener in &config.listeners {
             // The configuration has been checked: every listener names a pool that is there.
             let pool = pools[listener.pool.as_str()].clone();
-            let body = &pool.config.body;
+            let pool_config = pool.config();
+            let body = &pool_config.body;
             // At most 16 MiB: see the configuration.
-            let replay = pool.config.connections.buffer as usize;
+            let replay = pool_config.connections.buffer as usize;
             let storage = BodyStorage { memory: body.memory, directory: body.directory.clone().into(), replay };
             let access_log = config.log.access;
             let site =

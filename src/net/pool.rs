@@ -2,26 +2,35 @@
 
 use super::{
     channel::{Channel, Place},
-    clock, join, settle,
+    clock,
+    discovery::{Discovery, Surroundings},
+    join, settle,
+    target::Target,
     upstream::Upstream,
 };
 use crate::{
-    config::{self, Application, EndpointAddress},
+    config::{self, Application},
     metrics::PoolMetrics,
     mux::{
         budget::RetryBudget,
         channel::Values,
+        command::{Command, CommandError},
         label::{Closed, Refusal, RetryReason},
         policy::Policy,
-        pool::{Arrival, Directive, Handshake, Learned, Lease, OpenFailure, Pool, Settling, Share, SlotKey, WaiterKey},
+        pool::{
+            Arrival, Directive, Handshake, Learned, Lease, Member, OpenFailure, Pool, Settling, Share, SlotKey,
+            WaiterKey,
+        },
         proof::Clean,
         reply::Finished,
-        snapshot::PoolSnapshot,
+        snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
     },
 };
+use arc_swap::{ArcSwap, Guard};
 use std::{
     collections::HashMap,
     future::poll_fn,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU16, Ordering},
@@ -36,16 +45,19 @@ type Grant = Result<Granted, Refusal>;
 
 #[derive(Debug)]
 enum Granted {
-    Lease(Lease<Upstream>),
+    Lease(Lease<Upstream>, Arc<Target>),
     Share(Share, Arc<Channel>),
 }
 
 /// One pool of the process; shared by every task that serves it.
 pub(super) struct SharedPool {
-    pub(super) config: config::Pool,
-    pub(super) policy: Arc<Policy>,
+    pub(super) name: String,
+    pub(super) application: Application,
+    config: ArcSwap<config::Pool>,
+    policy: ArcSwap<Policy>,
     pub(super) metrics: PoolMetrics,
     ticker: Arc<clock::Ticker>,
+    discovery: Mutex<Option<Discovery>>,
     inner: Mutex<Inner>,
     next_id: AtomicU16,
 }
@@ -56,6 +68,8 @@ struct Inner {
     budget: RetryBudget,
     /// Shared connections; of these the core only counts the places.
     channels: HashMap<SlotKey, Arc<Channel>>,
+    /// By the core's index.
+    targets: HashMap<usize, Arc<Target>>,
     /// The keeper's, once it runs.
     keeper: Waker,
     /// When the keeper wakes by itself.
@@ -63,20 +77,65 @@ struct Inner {
 }
 
 impl SharedPool {
-    /// The keeper must be run for the pool to work: [`SharedPool::keep`].
-    pub(super) fn new(config: &config::Pool, metrics: PoolMetrics, ticker: &Arc<clock::Ticker>) -> Arc<Self> {
-        let core = Pool::new(config);
+    /// To be called inside a runtime. The keeper must be run for the pool to work: [`SharedPool::keep`].
+    pub(super) fn new(
+        config: &config::Pool,
+        surroundings: &Surroundings,
+        metrics: PoolMetrics,
+        ticker: &Arc<clock::Ticker>,
+    ) -> Arc<Self> {
+        let core = Pool::new(config, rand_seed(), clock::now());
         let budget = RetryBudget::new(config.retry.budget);
-        let channels = HashMap::new();
-        let inner = Inner { core, budget, channels, keeper: Waker::noop().clone(), armed: None };
-        Arc::new(Self {
-            config: config.clone(),
-            policy: Arc::new(Policy::new(config)),
+        let (channels, targets) = (HashMap::new(), HashMap::new());
+        let inner = Inner { core, budget, channels, targets, keeper: Waker::noop().clone(), armed: None };
+        let pool = Arc::new(Self {
+            name: config.name.clone(),
+            application: config.application,
+            config: ArcSwap::from_pointee(config.clone()),
+            policy: ArcSwap::from_pointee(Policy::new(config)),
             metrics,
             ticker: ticker.clone(),
+            discovery: Mutex::new(None),
             inner: Mutex::new(inner),
             next_id: AtomicU16::new(1),
-        })
+        });
+        pool.discover(config, surroundings);
+        pool
+    }
+
+    /// Other settings, from now on; what runs goes on, and no connection closes that need not. The name and the kind of
+    /// application stay.
+    pub(super) fn reconfigure(self: &Arc<Self>, config: &config::Pool, surroundings: &Surroundings) {
+        let before = self.config.swap(Arc::new(config.clone()));
+        self.policy.store(Arc::new(Policy::new(config)));
+        self.change(|inner| {
+            if before.retry != config.retry {
+                inner.budget = RetryBudget::new(config.retry.budget);
+            }
+            inner.core.reconfigure(config, clock::now());
+        });
+        self.discover(config, surroundings);
+    }
+
+    /// Has the endpoints looked for as configured. Sources that stay go on with what they have found.
+    fn discover(self: &Arc<Self>, config: &config::Pool, surroundings: &Surroundings) {
+        let pool = Arc::downgrade(self);
+        let told = move |members: Vec<Member>| {
+            if let Some(pool) = pool.upgrade() {
+                pool.change(|inner| inner.core.set_members(&members, clock::now()));
+            }
+        };
+        let mut discovery = self.discovery.lock().expect("no panic under this lock");
+        *discovery = Some(Discovery::start(config, surroundings, &self.metrics, discovery.take(), told));
+    }
+
+    /// The settings of this moment. Not to be kept for longer than a step.
+    pub(super) fn config(&self) -> Guard<Arc<config::Pool>> {
+        self.config.load()
+    }
+
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
     }
 
     // ---------------------------------------------------------------- for exchanges
@@ -107,7 +166,7 @@ impl SharedPool {
                 inner.budget.request();
             }
             inner.core.arrive(again, waiter, clock::now()).map(|arrival| match arrival {
-                Arrival::Lease(lease) => Ok(Granted::Lease(lease)),
+                Arrival::Lease(lease) => Ok(inner.granted_lease(lease)),
                 Arrival::Share(share) => Ok(inner.granted(share)),
                 Arrival::Wait(key) => Err(key),
             })
@@ -126,6 +185,11 @@ impl SharedPool {
     /// What went in front of a request was not answered at once.
     pub(super) fn fence_late(&self, endpoint: usize) {
         self.lock().core.fence_late(endpoint, clock::now());
+    }
+
+    /// The peer of a leased connection acknowledges nothing.
+    pub(super) fn silent(self: &Arc<Self>, endpoint: usize) {
+        self.change(|inner| inner.core.silent(endpoint, clock::now()));
     }
 
     /// What went in front of a request met a connection that the application had closed.
@@ -152,6 +216,23 @@ impl SharedPool {
 
     pub(super) fn snapshot(&self) -> PoolSnapshot {
         self.lock().core.snapshot(std_now())
+    }
+
+    pub(super) fn connections(&self) -> Vec<ConnectionSnapshot> {
+        self.lock().core.connections(std_now())
+    }
+
+    /// The first `at_most` that wait, and how many there are in all.
+    pub(super) fn waiters(&self, at_most: usize) -> (usize, Vec<WaiterSnapshot>) {
+        self.lock().core.waiters(at_most, std_now())
+    }
+
+    /// To be called inside the data plane's runtime.
+    ///
+    /// # Errors
+    /// It names what is not there.
+    pub(super) fn command(self: &Arc<Self>, command: &Command) -> Result<(), CommandError> {
+        self.change(|inner| inner.core.command(command, clock::now()))
     }
 
     /// Watches idle connections and the clock, for as long as the pool lives.
@@ -186,7 +267,7 @@ impl SharedPool {
         for key in lost {
             if let Some((upstream, endpoint)) = inner.core.lost(key, clock::now()) {
                 drop(upstream);
-                self.metrics.closed(endpoint, Closed::Application);
+                inner.closed(endpoint, Closed::Application);
             }
         }
     }
@@ -220,12 +301,29 @@ impl SharedPool {
     /// Returns what takes a task of its own.
     fn carry_out(&self, inner: &mut Inner, directive: Directive<oneshot::Sender<Grant>, Upstream>) -> Option<Task> {
         match directive {
+            Directive::Found { endpoint, address } => {
+                let metrics = self.metrics.endpoint(&address.to_string());
+                inner.targets.insert(endpoint, Arc::new(Target::new(endpoint, address, metrics)));
+            }
+            Directive::Ejected { endpoint, why } => {
+                let endpoint = inner.target(endpoint);
+                endpoint.ejected.store(true, Ordering::Relaxed);
+                tracing::warn!(pool = self.name, %endpoint, "endpoint is left alone: {why}; it is tried again now and then");
+            }
+            Directive::Returned { endpoint } => {
+                let endpoint = inner.target(endpoint);
+                endpoint.ejected.store(false, Ordering::Relaxed);
+                tracing::info!(pool = self.name, %endpoint, "endpoint is used again");
+            }
+            Directive::Forget { endpoint } => _ = inner.targets.remove(&endpoint),
             Directive::Open { key, endpoint, handshake } => {
-                self.metrics.opened(endpoint);
-                return Some(Task::Open { key, endpoint, handshake });
+                let target = inner.target(endpoint);
+                target.metrics.opened();
+                return Some(Task::Open { key, target, handshake });
             }
             Directive::Grant { waiter, lease } => {
-                if let Err(Ok(granted)) = waiter.send(Ok(Granted::Lease(lease))) {
+                let granted = inner.granted_lease(lease);
+                if let Err(Ok(granted)) = waiter.send(Ok(granted)) {
                     inner.take_back(granted);
                 }
             }
@@ -237,58 +335,68 @@ impl SharedPool {
             }
             Directive::CloseShared { key, endpoint, reason } => {
                 inner.channels.remove(&key).into_iter().for_each(|channel| channel.close());
-                self.metrics.closed(endpoint, reason);
+                inner.closed(endpoint, reason);
             }
             // A waiter that has gone meanwhile needs no answer.
             Directive::Refuse { waiter, refusal } => _ = waiter.send(Err(refusal)),
             Directive::Close { connection, endpoint, reason } => {
                 drop(connection);
-                self.metrics.closed(endpoint, reason);
+                inner.closed(endpoint, reason);
             }
-            Directive::Probe { settling, connection } => return Some(Task::Probe { settling, connection }),
+            Directive::Probe { settling, connection } => {
+                let target = inner.target(settling.endpoint());
+                return Some(Task::Probe { settling, connection, target });
+            }
         }
         None
     }
 
     fn carrier(self: &Arc<Self>, granted: Granted) -> Carrier {
         match granted {
-            Granted::Lease(lease) => Carrier::Leased(self.leased(lease)),
+            Granted::Lease(lease, target) => Carrier::Leased(self.leased(lease, target)),
             Granted::Share(share, channel) => Carrier::Place(Place::new(self, channel, share)),
         }
     }
 
-    fn leased(self: &Arc<Self>, lease: Lease<Upstream>) -> Leased {
+    fn leased(self: &Arc<Self>, lease: Lease<Upstream>, target: Arc<Target>) -> Leased {
         let (lease, upstream) = lease.split();
-        let facts = Facts {
-            endpoint: lease.endpoint,
-            idle_for: lease.idle_for,
-            used: lease.used,
-            age: lease.age,
-            kept: lease.kept,
-        };
+        let facts = Facts { target, idle_for: lease.idle_for, used: lease.used, age: lease.age, kept: lease.kept };
         Leased { pool: self.clone(), held: Some((lease, upstream)), facts }
     }
 
     pub(super) fn alarm(&self) -> clock::Alarm {
         clock::Alarm::new(&self.ticker)
     }
-
-    pub(super) fn address(&self, endpoint: usize) -> &EndpointAddress {
-        &self.config.endpoints[endpoint]
-    }
 }
 
 impl Inner {
+    fn target(&self, endpoint: usize) -> Arc<Target> {
+        // The core names no endpoint that it has not said to be there.
+        self.targets.get(&endpoint).expect("an endpoint that is used is there").clone()
+    }
+
+    /// A connection to it ended.
+    fn closed(&self, endpoint: usize, reason: Closed) {
+        self.targets.get(&endpoint).into_iter().for_each(|target| target.metrics.closed(reason));
+    }
+
+    fn granted_lease(&self, lease: Lease<Upstream>) -> Granted {
+        let target = self.target(lease.endpoint);
+        target.metrics.leased();
+        Granted::Lease(lease, target)
+    }
+
     fn granted(&self, share: Share) -> Granted {
         // The core names no connection that it has been told has gone.
         let channel = self.channels.get(&share.key).expect("a place is on a connection that is there");
+        channel.target().metrics.leased();
         Granted::Share(share, channel.clone())
     }
 
     /// Nobody has used it.
     fn take_back(&mut self, granted: Granted) {
         match granted {
-            Granted::Lease(lease) => self.core.untouched(lease, clock::now()),
+            Granted::Lease(lease, _) => self.core.untouched(lease, clock::now()),
             Granted::Share(share, _) => self.core.release_untouched(share, clock::now()),
         }
     }
@@ -296,25 +404,31 @@ impl Inner {
 
 /// A directive that takes time.
 enum Task {
-    Open { key: SlotKey, endpoint: usize, handshake: Handshake },
-    Probe { settling: Settling, connection: Upstream },
+    Open { key: SlotKey, target: Arc<Target>, handshake: Handshake },
+    Probe { settling: Settling, connection: Upstream, target: Arc<Target> },
 }
 
 impl Task {
     fn start(self, pool: &Arc<SharedPool>) {
         match self {
-            Self::Open { key, endpoint, handshake } if pool.config.application == Application::PhpFpm => {
-                tokio::spawn(settle::open(pool.clone(), key, endpoint, handshake));
+            Self::Open { key, target, handshake } if pool.application == Application::PhpFpm => {
+                tokio::spawn(settle::open(pool.clone(), key, target, handshake));
             }
-            Self::Open { key, endpoint, handshake } => {
-                tokio::spawn(join::open(pool.clone(), key, endpoint, handshake));
+            Self::Open { key, target, handshake } => {
+                tokio::spawn(join::open(pool.clone(), key, target, handshake));
             }
-            Self::Probe { settling, connection } => {
-                let held = Settled { pool: pool.clone(), settling: Some(settling) };
+            Self::Probe { settling, connection, target } => {
+                let held = Settled { pool: pool.clone(), target, settling: Some(settling) };
                 tokio::spawn(settle::probe(held, connection));
             }
         }
     }
+}
+
+/// Another number for each pool of each process.
+fn rand_seed() -> u64 {
+    // The standard library's hash maps are seeded by the system; no crate is needed for pauses that only have to differ.
+    RandomState::new().hash_one(0_u8)
 }
 
 /// The scrape's clock: it runs on another thread, outside the data plane's runtime.
@@ -341,9 +455,13 @@ impl SharedPool {
     }
 
     /// Returns whether the endpoint is now known, for the first time, not to keep connections.
-    pub(super) fn failed(self: &Arc<Self>, key: SlotKey, endpoint: usize, failure: OpenFailure) -> bool {
+    pub(super) fn failed(self: &Arc<Self>, key: SlotKey, target: &Target, failure: OpenFailure) -> bool {
         let reason = if failure == OpenFailure::Connect { Closed::Connect } else { Closed::Prove };
-        self.metrics.closed(endpoint, reason);
+        target.metrics.closed(reason);
+        if reason == Closed::Connect {
+            // It may have gone, with another in its place.
+            self.discovery.lock().expect("no panic under this lock").iter().for_each(Discovery::nudge);
+        }
         self.change(|inner| inner.core.failed(key, failure, clock::now()))
     }
 }
@@ -355,19 +473,19 @@ impl SharedPool {
         self.change(|inner| {
             // It may have ended meanwhile, and its driver found nothing to report of it.
             if channel.is_over() {
-                self.metrics.closed(channel.endpoint(), Closed::Prove);
+                channel.target().metrics.closed(Closed::Prove);
                 inner.core.failed(channel.key(), OpenFailure::Handshake, clock::now());
                 return;
             }
             inner.channels.insert(channel.key(), channel.clone());
-            channel.set_single(inner.core.is_single(channel.endpoint(), learned));
+            channel.set_single(inner.core.is_single(channel.target().index, learned));
             inner.core.joined(channel.key(), learned, clock::now());
         });
     }
 
     pub(super) fn channel_learned(self: &Arc<Self>, channel: &Channel, values: Values) {
         self.change(|inner| {
-            channel.set_single(inner.core.is_single(channel.endpoint(), Learned::Values(values)));
+            channel.set_single(inner.core.is_single(channel.target().index, Learned::Values(values)));
             inner.core.learned(channel.key(), values, clock::now());
         });
     }
@@ -392,7 +510,7 @@ impl SharedPool {
             inner.channels.remove(&channel.key())?;
             inner.core.gone(channel.key(), reason, clock::now())
         });
-        reason.into_iter().for_each(|reason| self.metrics.closed(channel.endpoint(), reason));
+        reason.into_iter().for_each(|reason| channel.target().metrics.closed(reason));
     }
 
     pub(super) fn release(self: &Arc<Self>, share: Share) {
@@ -459,9 +577,9 @@ impl Drop for Waiting {
 }
 
 /// What is known of a leased connection, for decisions and log lines.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Facts {
-    pub(super) endpoint: usize,
+    pub(super) target: Arc<Target>,
     /// Zero if it has just proved itself.
     pub(super) idle_for: Duration,
     /// Exchanges before this one.
@@ -514,7 +632,7 @@ impl Leased {
     pub(super) fn settle(mut self) -> (Settled, Upstream) {
         let (lease, upstream) = self.held.take().expect("a lease holds its connection");
         let settling = self.pool.change(|inner| inner.core.settle(lease, clock::now()).0);
-        (Settled { pool: self.pool.clone(), settling: Some(settling) }, upstream)
+        (Settled { pool: self.pool.clone(), target: self.facts.target.clone(), settling: Some(settling) }, upstream)
     }
 
     /// Not to be used again. `close` closes it; `occupied`: its worker may still be busy with the request.
@@ -525,7 +643,7 @@ impl Leased {
     fn give_up(&mut self, reason: Closed, occupied: bool, close: impl FnOnce(Upstream)) {
         if let Some((lease, upstream)) = self.held.take() {
             close(upstream);
-            self.pool.metrics.closed(lease.endpoint, reason);
+            self.facts.target.metrics.closed(reason);
             self.pool.change(|inner| inner.core.discard(lease, reason, occupied, clock::now()));
         }
     }
@@ -540,6 +658,7 @@ impl Drop for Leased {
 /// The place of a connection whose worker is being asked whether it is free. Dropped, it is given up.
 pub(super) struct Settled {
     pool: Arc<SharedPool>,
+    target: Arc<Target>,
     settling: Option<Settling>,
 }
 
@@ -564,7 +683,7 @@ impl Settled {
 
     fn give_up(&mut self, reason: Closed) {
         if let Some(settling) = self.settling.take() {
-            self.pool.metrics.closed(settling.endpoint(), reason);
+            self.target.metrics.closed(reason);
             self.pool.change(|inner| inner.core.unsettled(settling, reason, clock::now()));
         }
     }

@@ -50,7 +50,7 @@ impl Site {
     pub(super) async fn serve(self: Arc<Self>, socket: Socket, over_limit: bool) {
         let Listener { max_connections, max_requests_in_flight, .. } = self.listener;
         let limits = Limits { connections: max_connections, requests: max_requests_in_flight };
-        let mut intake = Intake::new(self.pool.policy.clone(), limits);
+        let mut intake = Intake::new(self.pool.policy(), limits);
         if over_limit {
             let detail = format!("more than {max_connections} connections (max_connections)");
             intake.refuse_all(Refused { refusal: Refusal::Connections, detail });
@@ -152,7 +152,7 @@ impl Site {
     /// One line for a connection that did not end as it should.
     fn note(&self, over: &Over) {
         if !matches!(over, Over::Closed | Over::Broken(_)) {
-            tracing::warn!(pool = self.pool.config.name, "connection of a web server closed: {over}");
+            tracing::warn!(pool = self.pool.name, "connection of a web server closed: {over}");
         }
     }
 
@@ -182,13 +182,7 @@ impl Site {
     pub(super) fn refuse(&self, web: &Downstream, id: u16, why: &Refused, script: &str) {
         self.pool.metrics.refused(why.refusal);
         self.pool.metrics.exchange(Outcome::Refused, Duration::ZERO);
-        tracing::warn!(
-            pool = self.pool.config.name,
-            reason = why.refusal.label(),
-            script,
-            "request refused: {}",
-            why.detail
-        );
+        tracing::warn!(pool = self.pool.name, reason = why.refusal.label(), script, "request refused: {}", why.detail);
         let mut out = vec![];
         put_refusal(&mut out, id, why);
         // One that has gone meanwhile is seen to by whoever reads.

@@ -1,8 +1,10 @@
 //! Around the exchanges: how a new connection proves itself, and how a used one comes back.
 
 use super::{
+    delivery::Delivery,
     pool::{Settled, SharedPool},
     scratch,
+    target::Target,
     upstream::Upstream,
 };
 use crate::mux::{
@@ -21,16 +23,19 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 
+/// By then the kernel has sent again what was not acknowledged (its shortest interval is 200 ms), and in vain.
+pub(super) const SILENCE: Duration = Duration::from_millis(300);
+
 /// Connects to an endpoint and lets it prove that a worker is there (rule R3).
-pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, endpoint: usize, handshake: Handshake) {
-    let address = pool.address(endpoint).clone();
+pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, target: Arc<Target>, handshake: Handshake) {
+    let timeouts = pool.config().timeouts.clone();
     let started = Instant::now();
-    let connected = timeout(pool.config.timeouts.connect, Upstream::connect(&address, &pool.config.timeouts)).await;
+    let connected = timeout(timeouts.connect, Upstream::connect(&target.address, &timeouts)).await;
     let mut upstream = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(upstream) => upstream,
         Err(error) => {
-            tracing::warn!(pool = pool.config.name, endpoint = %address, "cannot connect: {error}");
-            pool.failed(key, endpoint, OpenFailure::Connect);
+            target.complain(&pool.name, format_args!("cannot connect: {error}"));
+            pool.failed(key, &target, OpenFailure::Connect);
             return;
         }
     };
@@ -43,31 +48,30 @@ pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, endpoint: usize, h
         Handshake::Remind => 1,
     };
     pool.connected(key);
-    match timeout(pool.config.timeouts.prove, shake_hands(&mut upstream, answers)).await {
+    match timeout(timeouts.prove, shake_hands(&mut upstream, answers)).await {
         Ok(Ok(clean)) => pool.proven(key, upstream, clean, handshake),
         Ok(Err((failure, words))) => {
             drop(upstream);
-            report_unproven(&pool, key, endpoint, failure, &words);
+            report_unproven(&pool, key, &target, failure, &words);
         }
         Err(_) => {
             drop(upstream);
             let words = "no worker answered in time (timeouts.prove): all may be busy";
-            report_unproven(&pool, key, endpoint, OpenFailure::Unanswered, words);
+            report_unproven(&pool, key, &target, OpenFailure::Unanswered, words);
         }
     }
 }
 
-fn report_unproven(pool: &Arc<SharedPool>, key: SlotKey, endpoint: usize, failure: OpenFailure, words: &str) {
-    let address = pool.address(endpoint);
-    if pool.failed(key, endpoint, failure) {
+fn report_unproven(pool: &Arc<SharedPool>, key: SlotKey, target: &Target, failure: OpenFailure, words: &str) {
+    if pool.failed(key, target, failure) {
         tracing::warn!(
-            pool = pool.config.name,
-            endpoint = %address,
+            pool = pool.name,
+            endpoint = %target,
             "application closes behind GET_VALUES, as PHP before 8.2.13 does: it is served with one connection per \
              request from now on; upgrade PHP to keep connections"
         );
     } else if failure != OpenFailure::ClosedBehindAnswer {
-        tracing::warn!(pool = pool.config.name, endpoint = %address, "connection did not prove itself: {words}");
+        target.complain(&pool.name, format_args!("connection did not prove itself: {words}"));
     }
 }
 
@@ -95,9 +99,22 @@ pub(super) async fn probe(held: Settled, mut upstream: Upstream) {
     if let Some(finished) = upstream.owed.take() {
         return fence(held, upstream, finished, vec![]).await;
     }
-    let limit: Duration = held.pool().config.timeouts.prove;
-    let asked = timeout(limit, ask(&mut upstream, &GET_VALUES, &mut Proof::handshake(1), &[])).await;
-    conclude(held, upstream, asked.unwrap_or_else(|_| Err("no answer in time".into())));
+    let limit: Duration = held.pool().config().timeouts.prove;
+    let mut proof = Proof::handshake(1);
+    let early = timeout(SILENCE, ask(&mut upstream, &GET_VALUES, &mut proof, &[])).await;
+    let asked = match early {
+        Ok(asked) => asked,
+        // A worker answers at once, and a host that is there acknowledges at once even if its worker does not.
+        Err(_) if matches!(upstream.delivery(), Delivery::Waiting(silent) if silent >= SILENCE) => {
+            drop(upstream);
+            return held.close(Closed::Silent);
+        }
+        Err(_) => {
+            let late = timeout(limit, ask(&mut upstream, &[], &mut proof, &[])).await;
+            late.unwrap_or_else(|_| Err("no answer in time".into()))
+        }
+    };
+    conclude(held, upstream, asked);
 }
 
 fn conclude(held: Settled, upstream: Upstream, answer: Result<Clean, String>) {
@@ -106,7 +123,7 @@ fn conclude(held: Settled, upstream: Upstream, answer: Result<Clean, String>) {
         Err(words) => {
             // First the connection, then its place: the next one may be opened at once.
             drop(upstream);
-            tracing::debug!(pool = held.pool().config.name, "connection is not used again: {words}");
+            tracing::debug!(pool = held.pool().name, "connection is not used again: {words}");
             held.close(Closed::Application);
         }
     }

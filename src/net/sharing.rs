@@ -238,7 +238,8 @@ impl<'a> Sharing<'a> {
 
     /// The next deadline and what it means; `None`: it lasts longer than most, and its web server is watched from now on.
     fn deadline(&self) -> (Instant, Option<(Origin, Kind)>) {
-        let timeouts = &self.scene.pool.config.timeouts;
+        let config = self.scene.pool.config();
+        let timeouts = &config.timeouts;
         let late = |origin, which| Some((origin, Kind::Timeout(which)));
         let look = (!self.looked_at).then_some((self.began + WATCH_AFTER, None));
         let exchange = timeouts.exchange.map(|limit| (self.began + limit, late(Origin::Application, "exchange")));

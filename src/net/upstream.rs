@@ -1,18 +1,16 @@
 //! A connection to an application: opened, made ready for short messages in both directions, closed without TIME_WAIT.
 
-use super::{delivery::is_delivered, socket::Socket};
+use super::{
+    delivery::{Delivery, delivery},
+    socket::Socket,
+};
 use crate::{
     config::{EndpointAddress, Timeouts},
     mux::reply::Finished,
 };
 use socket2::{SockRef, TcpKeepalive};
-use std::{
-    io::{self, ErrorKind},
-    os::fd::OwnedFd,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use std::{io, os::fd::OwnedFd, time::Duration};
+use tokio::net::{TcpStream, UnixStream};
 
 /// An idle peer that is gone without a word (a host that lost power) is noticed after about a minute.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
@@ -27,9 +25,6 @@ const ROOM: u64 = 16 * 1024;
 /// Bytes that wait in the kernel, in each direction, where exchanges share a connection: Linux takes it twice, which is
 /// enough for 100 MB/s over a link of 2 ms.
 const SHARED_QUEUE: usize = 128 * 1024;
-/// Which of a name's addresses comes first: each time the next one, so that all are used and a dead one is passed by.
-static TURN: AtomicUsize = AtomicUsize::new(0);
-
 /// One connection; closing it is dropping it.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -40,29 +35,15 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// Connects; a name's addresses are tried one after the other.
-    ///
     /// # Errors
-    /// The last address' error, or that of the name.
+    /// The system's.
     pub(super) async fn connect(address: &EndpointAddress, timeouts: &Timeouts) -> io::Result<Self> {
         match address {
             EndpointAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).await?.into_std()?;
                 Ok(Self { socket: Socket::plain(OwnedFd::from(stream)), owed: None, tcp: false })
             }
-            EndpointAddress::Tcp { host, port } => {
-                let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-                let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
-                let first = TURN.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
-                addresses.rotate_left(first);
-                for address in addresses {
-                    match TcpStream::connect(address).await {
-                        Ok(stream) => return Self::tcp(stream, user_timeout(timeouts)),
-                        Err(error) => last = error,
-                    }
-                }
-                Err(last)
-            }
+            EndpointAddress::Tcp(address) => Self::tcp(TcpStream::connect(address).await?, user_timeout(timeouts)),
         }
     }
 
@@ -113,9 +94,14 @@ impl Upstream {
         }
     }
 
+    /// How what was sent fares. Over a Unix socket it has arrived at once.
+    pub(super) fn delivery(&self) -> Delivery {
+        if self.tcp { delivery(&self.socket) } else { Delivery::Done }
+    }
+
     /// True once all that was sent has arrived. Over a Unix socket that is at once.
     pub(super) fn has_delivered(&self) -> bool {
-        !self.tcp || is_delivered(&self.socket)
+        self.delivery() == Delivery::Done
     }
 }
 

@@ -240,13 +240,13 @@ impl WebServer {
 
     /// Bodies go on as they come.
     fn streams(&self) -> bool {
-        self.pool.config.application == Application::Generic
+        self.pool.application == Application::Generic
     }
 
     /// Half of what is kept of an exchange; the other half is the application's connection's.
     fn upload_limit(&self) -> usize {
         // At most 16 MiB: see the configuration.
-        self.pool.config.connections.buffer as usize / 2
+        self.pool.config().connections.buffer as usize / 2
     }
 
     fn keep_part(&mut self, id: u16, stream: Stream, part: &[u8]) {
@@ -351,7 +351,7 @@ impl WebServer {
     /// When the body that nothing takes has held up others for too long; `None` while it holds up nobody.
     pub(super) fn stall_deadline(&self) -> Option<Instant> {
         let (_, since) = self.blocked.filter(|(id, _)| self.holds_up_others(*id))?;
-        Some(since + self.pool.config.connections.stall_timeout)
+        Some(since + self.pool.config().connections.stall_timeout)
     }
 
     /// Other requests are there, or behind what is not read: a web server that multiplexes sends them as they come.

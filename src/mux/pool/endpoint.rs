@@ -1,23 +1,18 @@
 //! One address of an application: how many connections it has, and whether it answers.
 
-use super::{Handshake, Learned, PATIENCE, SlotKey};
+use super::{Handshake, Learned, PATIENCE, SlotKey, health::Health, member::Member};
 use crate::{
-    config::Multiplex,
-    mux::{channel::Values, label::ConnectionState},
+    config::{EndpointAddress, Multiplex},
+    mux::{
+        channel::Values,
+        label::{ConnectionState, EndpointState},
+    },
 };
 use std::{
-    cmp::Reverse,
     collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-/// Failures in a row after which an endpoint is down.
-const FAILURES: u32 = 3;
-/// ... or the time that they have lasted.
-const FAILING_FOR: Duration = Duration::from_secs(1);
-/// Pause after the first failure; doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Prompt fences in a row after which the next request may go before the fence is answered.
 const PROMPT_FENCES: u32 = 100;
 /// One late fence, and for so long every connection proves itself before it is used again: a visitor has waited for work
@@ -26,13 +21,12 @@ const LATE_FOR: Duration = Duration::from_secs(600);
 /// An endpoint that did not keep connections is asked again after this: PHP may have been upgraded.
 const RELEARN: Duration = Duration::from_secs(60);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
-    Up,
-    /// Failing, but not for long: waiters go on waiting.
-    Suspect,
-    Down,
-}
+/// What one lease weighs at an endpoint of the share 1: loads are compared as whole numbers.
+pub(super) const LOAD: u64 = 100_000_000;
+/// The share of weight 1 outside of a slow start.
+const SHARE: u64 = 1000;
+/// The least part of its share that an endpoint gets while it starts slowly.
+const SLOWEST: f64 = 0.1;
 
 /// What is known of how an application treats a kept connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +50,60 @@ enum Talents {
     Mute,
 }
 
+/// Where it stands among those that have an idle connection, or a free place: the lowest is used first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// See [`Tier`].
+    pub(super) tier: Tier,
+    /// Exchanges that run there, by its share.
+    pub(super) load: u64,
+    /// What it has been given so far, by its share: the one that has had least comes first.
+    pub(super) served: u64,
+}
+
+/// What comes before load: an endpoint of a later tier is used where none of an earlier one has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tier {
+    Near,
+    Far,
+    /// In the own zone, but no worker is free there: only for what is opened.
+    NearSaturated,
+    FarSaturated,
+    Suspect,
+    /// Its connections with room are held up by one exchange.
+    Stalled,
+}
+
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) name: String,
+    pub(super) address: EndpointAddress,
+    /// In the own zone, or no zones are known.
+    pub(super) near: bool,
+    pub(super) weight: u32,
+    /// Discovery names it.
+    pub(super) named: bool,
+    /// Discovery does not name it any more, or as leaving.
+    pub(super) leaving: bool,
+    /// Drained by an operator.
+    pub(super) held: bool,
+    /// When it began its slow start.
+    pub(super) slow_since: Option<Instant>,
+    /// Its weight, less while it starts slowly.
+    share: u64,
+    pub(super) health: Health,
+    /// Ejections that the driver has been told of.
+    pub(super) told_ejections: u64,
+    /// Its status page says that others wait for a worker, or that none is free.
+    pub(super) pressed: bool,
+    /// A handshake has not been answered for longer than usual: all workers are busy.
+    pub(super) hanging: bool,
+    /// Handshakes in a row that no worker has answered in time.
+    pub(super) unanswered: u32,
+    /// Workers that it can have, as its status page says.
+    pub(super) workers: Option<u32>,
+    /// What it has been given so far, each exchange by its share.
+    pub(super) served: u64,
     /// Idle connections, the most recently used last.
     pub(super) idle: Vec<SlotKey>,
     /// Closed connections whose worker may still be at work (rule R15): when each is forgotten, the first one first.
@@ -71,16 +116,11 @@ pub(super) struct Endpoint {
     pub(super) in_flight: usize,
     talents: Talents,
     /// Its place among the endpoints that have idle connections.
-    pub(super) rank: Option<(usize, Reverse<Instant>)>,
+    pub(super) rank: Option<Rank>,
+    /// Its place among those to which a connection may be opened.
+    pub(super) room: Option<(Tier, u64)>,
     counts: [usize; ConnectionState::ALL.len()],
     manners: Manners,
-    /// Failures since the last success, and when they began.
-    failures: u32,
-    failing_since: Option<Instant>,
-    /// Nothing is opened before this.
-    retry_at: Option<Instant>,
-    health: Health,
-    ejections: u64,
     /// Fences in a row that were answered at once.
     prompt: u32,
     /// When one last was not.
@@ -88,9 +128,24 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(name: String) -> Self {
+    pub(super) fn new(member: &Member) -> Self {
         Self {
-            name,
+            name: member.address.to_string(),
+            address: member.address.clone(),
+            near: member.near,
+            weight: member.weight,
+            named: true,
+            leaving: member.leaving,
+            held: false,
+            slow_since: None,
+            share: SHARE * u64::from(member.weight.max(1)),
+            health: Health::new(),
+            told_ejections: 0,
+            pressed: false,
+            hanging: false,
+            unanswered: 0,
+            workers: None,
+            served: 0,
             idle: vec![],
             ghosts: VecDeque::new(),
             gave_back: None,
@@ -98,13 +153,9 @@ impl Endpoint {
             in_flight: 0,
             talents: Talents::Unknown,
             rank: None,
+            room: None,
             counts: [0; ConnectionState::ALL.len()],
             manners: Manners::Unknown,
-            failures: 0,
-            failing_since: None,
-            retry_at: None,
-            health: Health::Up,
-            ejections: 0,
             prompt: 0,
             late_at: None,
         }
@@ -120,6 +171,7 @@ impl Endpoint {
         if let Some(to) = to {
             self.counts[to as usize] += 1;
         }
+        self.hanging &= self.coming() > 0;
     }
 
     /// A connection was closed whose worker may be at work until `forget_at`, for all that is known.
@@ -134,29 +186,27 @@ impl Endpoint {
         self.ghosts.pop_front();
     }
 
-    /// It answered.
-    pub(super) fn recovered(&mut self) {
-        (self.failures, self.failing_since, self.retry_at, self.health) = (0, None, None, Health::Up);
+    /// Whatever comes back in its place may be another application.
+    pub(super) fn forget_talents(&mut self) {
+        self.talents = Talents::Unknown;
     }
 
-    /// It did not; returns when it may be tried again.
-    pub(super) fn failed(&mut self, now: Instant) -> Instant {
-        self.failures = self.failures.saturating_add(1);
-        let since = *self.failing_since.get_or_insert(now);
-        // Whatever comes back in its place may be another application.
-        self.talents = Talents::Unknown;
-        let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(10)).min(LONGEST_PAUSE);
-        let retry_at = now + pause;
-        self.retry_at = Some(retry_at);
-        let working = self.count(ConnectionState::Idle) + self.at_work() > 0;
-        let down = !working && (self.failures >= FAILURES || now.saturating_duration_since(since) >= FAILING_FOR);
-        if down && self.health != Health::Down {
-            self.ejections += 1;
+    /// Works out its share; returns whether it is still starting slowly.
+    pub(super) fn reckon_share(&mut self, slow_start: Option<Duration>, now: Instant) -> bool {
+        let whole = SHARE * u64::from(self.weight.max(1));
+        let part = self.slow_since.zip(slow_start).map(|(since, whole)| {
+            now.saturating_duration_since(since).as_secs_f64() / whole.as_secs_f64().max(f64::MIN_POSITIVE)
+        });
+        match part {
+            Some(part) if part < 1.0 => {
+                self.share = ((whole as f64 * part.max(SLOWEST)) as u64).max(1);
+                true
+            }
+            _ => {
+                (self.slow_since, self.share) = (None, whole);
+                false
+            }
         }
-        if self.health != Health::Down {
-            self.health = if down { Health::Down } else { Health::Suspect };
-        }
-        retry_at
     }
 
     /// It answered a handshake and closed. Returns whether it is known from now on not to keep connections: only after
@@ -218,11 +268,6 @@ impl Endpoint {
         self.prompt = 0;
     }
 
-    /// The pause after a failure is over. Returns whether it should be tried even if nobody waits.
-    pub(super) fn pause_over(&mut self, now: Instant) -> bool {
-        self.retry_at.take_if(|at| *at <= now).is_some() && self.health == Health::Down
-    }
-
     // ---------------------------------------------------------------- getters
 
     pub(super) fn handshake(&self, now: Instant) -> Handshake {
@@ -281,9 +326,26 @@ impl Endpoint {
         self.count(ConnectionState::Leased) + self.count(ConnectionState::Settling)
     }
 
+    /// Some connection to it is in use, or could be.
+    pub(super) fn is_working(&self) -> bool {
+        self.count(ConnectionState::Idle) + self.at_work() > 0
+    }
+
     /// Workers that are, or may be, held by us.
     pub(super) fn occupied(&self, now: Instant) -> usize {
         self.connections() + self.ghosts(now)
+    }
+
+    /// The same, as far as it was known when it changed last: for an order that does not change by itself.
+    pub(super) fn places_taken(&self) -> usize {
+        self.connections() + self.ghosts.len()
+    }
+
+    /// Forgets those whose time is over. Returns whether there were any.
+    pub(super) fn forget_ghosts(&mut self, now: Instant) -> bool {
+        let before = self.ghosts.len();
+        self.ghosts.retain(|at| *at > now);
+        self.ghosts.len() != before
     }
 
     /// Places of workers that may still be busy.
@@ -298,20 +360,49 @@ impl Endpoint {
         counts
     }
 
-    pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+    /// Nothing new goes there.
+    pub(super) fn is_draining(&self) -> bool {
+        self.leaving || self.held
     }
 
-    pub(super) fn health(&self) -> Health {
-        self.health
+    /// All its workers are busy, as far as can be seen.
+    pub(super) fn is_saturated(&self) -> bool {
+        self.pressed || self.hanging
     }
 
-    pub(super) fn ejections(&self) -> u64 {
-        self.ejections
+    /// May it be given an exchange?
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_draining() && !self.health.is_ejected()
+    }
+
+    pub(super) fn state(&self) -> EndpointState {
+        match () {
+            () if self.is_draining() => EndpointState::Draining,
+            () if self.health.is_ejected() => EndpointState::Ejected,
+            () if self.health.is_suspect() || self.health.is_on_trial() => EndpointState::Suspect,
+            () => EndpointState::Up,
+        }
+    }
+
+    /// So many exchanges or connections, by its share.
+    pub(super) fn load(&self, count: usize) -> u64 {
+        (count as u64).saturating_mul(LOAD) / self.share
+    }
+
+    /// Its tier for what is there already; `fresh`: for what would have to be opened.
+    pub(super) fn tier(&self, fresh: bool) -> Tier {
+        match (self.health.is_suspect(), fresh && self.is_saturated(), self.near) {
+            (true, ..) => Tier::Suspect,
+            (_, false, true) => Tier::Near,
+            (_, false, false) => Tier::Far,
+            (_, true, true) => Tier::NearSaturated,
+            (_, true, false) => Tier::FarSaturated,
+        }
     }
 
     /// Room for one more, and not left alone after a failure.
     pub(super) fn may_open(&self, limit: usize) -> bool {
-        self.connections() < limit && self.retry_at.is_none() && self.health != Health::Down
+        let trial = self.health.is_on_trial() && self.connections() > 0;
+        self.is_usable() && self.connections() < limit && self.health.retry_at().is_none() && !trial
     }
 }

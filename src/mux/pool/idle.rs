@@ -1,25 +1,30 @@
 //! Connections that rest: which may be leased, and when each is asked, closed or forgotten.
 
-use super::{Directive, FENCE_WITHIN, Pool, Settling, SlotKey, share::STALLED};
-use crate::{
-    config::Application,
-    mux::label::{Closed, ConnectionState},
-};
-use std::{cmp::Reverse, time::Instant};
+use super::{Directive, FENCE_WITHIN, PRESSED_IDLE, Pool, Settling, SlotKey};
+use crate::mux::label::{Closed, ConnectionState};
+use std::time::Instant;
 
 impl<W, C> Pool<W, C> {
     pub(super) fn rest(&mut self, key: SlotKey, connection: C, now: Instant) {
         self.set_state(key, ConnectionState::Idle, now);
         let slot = self.slots.get_mut(key);
         slot.connection = Some(connection);
+        let rested = *slot.rested.get_or_insert(now);
         let (index, unfenced) = (slot.endpoint, slot.unfenced);
-        self.endpoints[index].idle.push(key);
+        let idle = &self.endpoints[index].idle;
+        // Nearly always the last one: it was used most recently.
+        let behind = idle.iter().rposition(|each| self.slots.get(*each).rested <= Some(rested));
+        let place = behind.map_or(0, |behind| behind + 1);
+        self.endpoints[index].idle.insert(place, key);
         self.rank(index);
-        let (due, limit) = match unfenced {
-            true => (&mut self.fence_at, FENCE_WITHIN),
-            false => (&mut self.reap_at, self.connections.surplus_idle),
-        };
-        *due = Some(due.map_or(now + limit, |earlier| earlier.min(now + limit)));
+        let limit = if self.endpoints[index].pressed { PRESSED_IDLE } else { self.connections.surplus_idle };
+        match unfenced {
+            true => sooner(&mut self.fence_at, now + FENCE_WITHIN),
+            false => {
+                sooner(&mut self.reap_at, (rested + limit).max(now));
+                self.connections.heartbeat.into_iter().for_each(|every| sooner(&mut self.beat_at, now + every));
+            }
+        }
     }
 
     /// Takes a connection out of rest; its state, and with it its endpoint's rank, is the caller's to set.
@@ -32,28 +37,6 @@ impl<W, C> Pool<W, C> {
         let place = idle.iter().rposition(|each| *each == key).expect("an idle connection is listed at its endpoint");
         idle.remove(place);
         Some(connection)
-    }
-
-    /// Puts an endpoint in its place among those that are ready, or takes it out.
-    pub(super) fn rank(&mut self, index: usize) {
-        let endpoint = &mut self.endpoints[index];
-        if let Some((leased, used)) = endpoint.rank.take() {
-            self.ready.remove(&(leased, used, index));
-        }
-        let (best, load) = match self.application {
-            Application::PhpFpm => (endpoint.idle.last(), endpoint.count(ConnectionState::Leased)),
-            Application::Generic => {
-                let room = endpoint.rooms.last().filter(|_| endpoint.takes_more());
-                // Behind every endpoint that has a place on a connection which nothing holds up.
-                let last = if room.is_some_and(|(rank, _)| *rank == STALLED) { usize::MAX / 2 } else { 0 };
-                (room.map(|(_, key)| key), endpoint.in_flight + last)
-            }
-        };
-        if let Some(best) = best {
-            let rank = (load, Reverse(self.slots.get(*best).since));
-            endpoint.rank = Some(rank);
-            self.ready.insert((rank.0, rank.1, index));
-        }
     }
 
     pub(super) fn close_idle(&mut self, key: SlotKey, reason: Closed, now: Instant) {
@@ -77,7 +60,6 @@ impl<W, C> Pool<W, C> {
         let Some(connection) = self.take_idle(key) else { return };
         self.set_state(key, ConnectionState::Settling, now);
         let endpoint = self.slots.get(key).endpoint;
-        self.rank(endpoint);
         self.directives.push_back(Directive::Probe { settling: Settling { key, endpoint }, connection });
     }
 
@@ -89,32 +71,67 @@ impl<W, C> Pool<W, C> {
             let at = slot.since + FENCE_WITHIN;
             match slot.unfenced {
                 true if at <= now => self.probe(key, now),
-                true => self.fence_at = Some(self.fence_at.map_or(at, |earlier| earlier.min(at))),
+                true => sooner(&mut self.fence_at, at),
                 false => {}
             }
         }
     }
 
+    /// Asks idle connections for a sign of life: a worker that is told to stop leaves only when it is asked (fact 6.2), and
+    /// a host that is gone says nothing by itself.
+    pub(super) fn beat(&mut self, now: Instant) {
+        self.beat_at = None;
+        let Some(every) = self.connections.heartbeat else { return };
+        let mut next: Option<Instant> = None;
+        for key in self.slots.idle() {
+            let slot = self.slots.get(key);
+            if slot.unfenced {
+                continue; // its fence is such a sign
+            }
+            // Those that are due a little later go along, so that it is not looked too often.
+            if slot.since + every * 3 / 4 <= now {
+                self.probe(key, now);
+            } else {
+                sooner(&mut next, slot.since + every);
+            }
+        }
+        self.beat_at = next;
+    }
+
     pub(super) fn reap(&mut self, now: Instant) {
         self.reap_at = None;
         let mut next: Option<Instant> = None;
-        for index in 0..self.endpoints.len() {
+        for index in self.indices() {
+            if self.endpoints[index].forget_ghosts(now) {
+                self.rank(index);
+            }
             // The first is the least recently used; the last is the one that may stay longer.
             let idle = self.endpoints[index].idle.clone();
+            let pressed = self.endpoints[index].pressed;
             let last = idle.len().saturating_sub(1);
             for (place, key) in idle.into_iter().enumerate() {
-                if self.slots.get(key).unfenced {
+                let slot = self.slots.get(key);
+                if slot.unfenced {
                     continue; // and looked at again when it is fenced and rests
                 }
-                let limit = if place == last { self.connections.idle_timeout } else { self.connections.surplus_idle };
-                let at = self.slots.get(key).since + limit;
+                let (limit, reason) = match () {
+                    () if pressed => (PRESSED_IDLE, Closed::Pressure),
+                    () if place == last => (self.connections.idle_timeout, Closed::Idle),
+                    () => (self.connections.surplus_idle, Closed::Idle),
+                };
+                let at = slot.rested.unwrap_or(slot.since) + limit;
                 if at <= now {
-                    self.close_idle(key, Closed::Idle, now);
+                    self.close_idle(key, reason, now);
                 } else {
-                    next = Some(next.map_or(at, |earlier| earlier.min(at)));
+                    sooner(&mut next, at);
                 }
             }
         }
         self.reap_at = next;
     }
+}
+
+/// Something is due by then.
+pub(super) fn sooner(due: &mut Option<Instant>, at: Instant) {
+    *due = Some(due.map_or(at, |earlier| earlier.min(at)));
 }

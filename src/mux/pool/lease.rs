@@ -1,29 +1,73 @@
 //! What the pool and its driver hand each other.
 
 use super::{SlotKey, WaiterKey};
-use crate::mux::label::{Closed, Refusal};
+use crate::{
+    config::EndpointAddress,
+    mux::label::{Closed, Refusal},
+};
 use std::time::Duration;
 
 /// What the driver must do.
 #[derive(Debug)]
 #[must_use]
 pub enum Directive<W, C> {
+    /// There is an endpoint that was not there before.
+    Found {
+        endpoint: usize,
+        address: EndpointAddress,
+    },
+    /// It is not there any more: its index may be given to another.
+    Forget {
+        endpoint: usize,
+    },
+    /// It is left alone from now on, for a reason in words; and it is used again.
+    Ejected {
+        endpoint: usize,
+        why: &'static str,
+    },
+    Returned {
+        endpoint: usize,
+    },
     /// Connect to the endpoint, prove, and report [`Pool::connected`], then [`Pool::proven`] or [`Pool::failed`].
-    Open { key: SlotKey, endpoint: usize, handshake: Handshake },
+    Open {
+        key: SlotKey,
+        endpoint: usize,
+        handshake: Handshake,
+    },
     /// Hand the lease to this waiter. One that is gone gives it back with [`Pool::untouched`].
-    Grant { waiter: W, lease: Lease<C> },
+    Grant {
+        waiter: W,
+        lease: Lease<C>,
+    },
     /// Tell this waiter that it will not be served.
-    Refuse { waiter: W, refusal: Refusal },
+    Refuse {
+        waiter: W,
+        refusal: Refusal,
+    },
     /// Close this connection.
-    Close { connection: C, endpoint: usize, reason: Closed },
+    Close {
+        connection: C,
+        endpoint: usize,
+        reason: Closed,
+    },
     /// Send the fence that this connection owes, or a GET_VALUES if it owes none, then [`Pool::checkin`] or
     /// [`Pool::discard`]: others of its endpoint were closed by the application, and an idle worker that is stopping
     /// leaves only when it is asked (fact 6.2).
-    Probe { settling: Settling, connection: C },
+    Probe {
+        settling: Settling,
+        connection: C,
+    },
     /// Hand the place to this waiter. One that is gone gives it back with [`Pool::release_untouched`].
-    GrantShare { waiter: W, share: Share },
+    GrantShare {
+        waiter: W,
+        share: Share,
+    },
     /// Close this shared connection, on which no exchange runs.
-    CloseShared { key: SlotKey, endpoint: usize, reason: Closed },
+    CloseShared {
+        key: SlotKey,
+        endpoint: usize,
+        reason: Closed,
+    },
 }
 
 /// How a new connection proves itself.

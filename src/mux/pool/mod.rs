@@ -16,35 +16,41 @@
 //! one the driver takes directives from [`Pool::poll_directive`] until there are none, and calls [`Pool::tick`] again no
 //! later than [`Pool::next_deadline`].
 //!
-//! With an application other than php-fpm exchanges share connections: see `share`.
+//! With an application other than php-fpm exchanges share connections: see `share`. Endpoints come and go: see `fleet`;
+//! which of them is used, and for how much: see `choice`; whether at all: see `health`.
 //!
 //! The pool is generic over what the driver keeps of a waiter (`W`) and of an idle connection (`C`): it holds them and
 //! hands them on, and never looks inside.
 
+mod choice;
 mod endpoint;
+mod fleet;
+mod health;
 mod idle;
 mod lease;
+mod member;
 mod queue;
 mod share;
+mod show;
 mod slot;
 
 use super::{
     label::{Closed, ConnectionState, Refusal},
     proof::Clean,
-    snapshot::{EndpointSnapshot, PoolSnapshot},
 };
-use crate::config;
-use endpoint::{Endpoint, Health};
+use crate::config::{self, EndpointAddress, Origin};
+use endpoint::{Endpoint, Rank, Tier};
 use queue::Queue;
+use slab::Slab;
 use slot::{Slot, Slots};
 use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, VecDeque},
-    ops::Bound,
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
+pub use fleet::Workers;
 pub use lease::{Arrival, Directive, Handshake, Lease, OpenFailure, Settling, Share};
+pub use member::Member;
 pub use queue::WaiterKey;
 pub use share::Learned;
 pub use slot::SlotKey;
@@ -52,6 +58,14 @@ pub use slot::SlotKey;
 /// How long a connection may be on its way (connecting, proving, settling) and still count as one that a waiter can
 /// expect. Behind that its worker is busy with something else, and another connection is opened (rule R4).
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// An endpoint at which others wait for a worker gets one of ours back this often, if `yield_after` is not less.
+const PRESSED_YIELD: Duration = Duration::from_millis(250);
+/// There, an idle connection stays for so long at most.
+const PRESSED_IDLE: Duration = Duration::from_millis(20);
+
+/// Connections that are found late in one go; a pool has rarely more on their way.
+const LATE_AT_ONCE: usize = 10_000;
 
 /// How long a connection may rest before its fence is sent by itself, if no request comes to take it along.
 const FENCE_WITHIN: Duration = Duration::from_millis(5);
@@ -61,12 +75,21 @@ const FENCE_WITHIN: Duration = Duration::from_millis(5);
 pub struct Pool<W, C> {
     application: config::Application,
     connections: config::Connections,
-    endpoints: Vec<Endpoint>,
+    slow_start: Option<Duration>,
+    /// By an index that is given out again once [`Directive::Forget`] has been.
+    endpoints: Slab<Endpoint>,
+    by_address: HashMap<EndpointAddress, usize>,
     slots: Slots<C>,
     queue: Queue<W>,
     directives: VecDeque<Directive<W, C>>,
-    /// Endpoints with idle connections: fewest leased first, then most recently used.
-    ready: BTreeSet<(usize, Reverse<Instant>, usize)>,
+    /// Endpoints that have room on a connection, in the order in which they are used.
+    ready: BTreeSet<(Rank, usize)>,
+    /// Endpoints to which a connection may be opened: those with the fewest for their share first.
+    openable: BTreeSet<(Tier, u64, usize)>,
+    /// What an endpoint that has always had its part has been given; the clock of fair queueing.
+    served: u64,
+    /// Exchanges since an endpoint without a connection got one for no waiter.
+    unwarmed: u32,
     /// Connections that are connecting, proving or settling, by the time they began to.
     coming: BTreeSet<(Instant, usize)>,
     /// Those that have been on their way since then or earlier are late, and waiters have been seen to without them.
@@ -75,31 +98,64 @@ pub struct Pool<W, C> {
     reap_at: Option<Instant>,
     /// No idle connection needs to be fenced before this.
     fence_at: Option<Instant>,
+    /// No idle connection needs to be asked for a sign of life before this.
+    beat_at: Option<Instant>,
     /// No endpoint needs to be tried again before this.
     retry_at: Option<Instant>,
+    /// No endpoint's share changes before this.
+    ramp_at: Option<Instant>,
     /// How long a connection waits for the answer to its handshake.
     prove: Duration,
+    /// Endpoints that are found within a slow start of this are as new as all others.
+    created: Instant,
+    /// Connections opened by then are not used again.
+    recycled: Option<Instant>,
+    /// Nothing is sent: an operator changes something behind us.
+    paused: bool,
     draining: bool,
+    /// Of the pauses before an endpoint is tried again.
+    seed: u64,
 }
 
 impl<W, C> Pool<W, C> {
-    pub fn new(pool: &config::Pool) -> Self {
-        Self {
+    /// With the endpoints that the configuration itself names. `seed`: any number, another one for each process; 0 leaves
+    /// the pauses as they are.
+    pub fn new(pool: &config::Pool, seed: u64, now: Instant) -> Self {
+        let mut new = Self {
             application: pool.application,
             connections: pool.connections.clone(),
-            endpoints: pool.endpoints.iter().map(|address| Endpoint::new(address.to_string())).collect(),
+            slow_start: pool.slow_start,
+            endpoints: Slab::new(),
+            by_address: HashMap::new(),
             slots: Slots::default(),
             queue: Queue::new(&pool.queue),
             directives: VecDeque::new(),
             ready: BTreeSet::new(),
+            openable: BTreeSet::new(),
+            served: 0,
+            unwarmed: 0,
             coming: BTreeSet::new(),
             late: None,
             reap_at: None,
             fence_at: None,
+            beat_at: None,
             retry_at: None,
+            ramp_at: None,
             prove: pool.timeouts.prove,
+            created: now,
+            recycled: None,
+            paused: false,
             draining: false,
-        }
+            seed,
+        };
+        let named = pool.endpoints.iter().filter_map(|source| match &source.origin {
+            Origin::Address(address) => {
+                Some(Member { address: address.clone(), weight: source.weight, near: true, leaving: false })
+            }
+            _ => None,
+        });
+        new.set_members(&named.collect::<Vec<_>>(), now);
+        new
     }
 
     // ---------------------------------------------------------------- commands
@@ -115,11 +171,11 @@ impl<W, C> Pool<W, C> {
         {
             return Ok(arrival);
         }
-        if !self.any_up() {
+        if !self.any_hope() {
             return Err(Refusal::NoEndpoint);
         }
         let key = self.queue.push(again, waiter, now).ok_or(Refusal::QueueFull)?;
-        self.meet_demand(now);
+        self.serve(now);
         Ok(Arrival::Wait(key))
     }
 
@@ -146,6 +202,7 @@ impl<W, C> Pool<W, C> {
 
     /// The exchange ended cleanly and the fence is under way.
     pub fn settle<D>(&mut self, lease: Lease<D>, now: Instant) -> (Settling, D) {
+        self.ended_well(lease.endpoint, now);
         self.set_state(lease.key, ConnectionState::Settling, now);
         (Settling { key: lease.key, endpoint: lease.endpoint }, lease.connection)
     }
@@ -161,7 +218,8 @@ impl<W, C> Pool<W, C> {
 
     /// The exchange ended cleanly, and [`Pool::may_defer`]: the connection is free but for its fence.
     pub fn defer(&mut self, lease: Lease<()>, connection: C, now: Instant) {
-        self.endpoints[lease.endpoint].recovered();
+        self.answered(lease.endpoint, now);
+        self.ended_well(lease.endpoint, now);
         self.hand_on(lease.key, connection, true, now);
     }
 
@@ -178,21 +236,33 @@ impl<W, C> Pool<W, C> {
 
     /// The fence was answered.
     pub fn checkin(&mut self, settling: Settling, connection: C, _proof: Clean, now: Instant) {
-        let since = self.slots.get(settling.key).since;
-        let endpoint = &mut self.endpoints[settling.endpoint];
-        endpoint.recovered();
-        endpoint.fence_answered(now.saturating_duration_since(since), now);
+        let slot = self.slots.get(settling.key);
+        let (after, rested) = (now.saturating_duration_since(slot.since), slot.rested.is_some());
+        self.answered(settling.endpoint, now);
+        // One that rested has no exchange behind it whose work could make it late.
+        if !rested {
+            self.endpoints[settling.endpoint].fence_answered(after, now);
+        }
         self.offer(settling.key, connection, now);
     }
 
     /// The leased connection has been closed. `occupied`: its worker may still be at work on the request, so its place
     /// stays taken until a new connection proves otherwise (rule R15).
     pub fn discard(&mut self, lease: Lease<()>, reason: Closed, occupied: bool, now: Instant) {
+        match reason {
+            Closed::Broken | Closed::Protocol | Closed::Timeout => self.broke(lease.endpoint, now),
+            Closed::Body | Closed::NotKept => self.ended_well(lease.endpoint, now),
+            Closed::Silent => self.silent(lease.endpoint, now),
+            _ => {}
+        }
         self.remove(lease.key, reason, occupied, now);
     }
 
     /// The settling connection has been closed.
     pub fn unsettled(&mut self, settling: Settling, reason: Closed, now: Instant) {
+        if reason == Closed::Silent {
+            self.silent(settling.endpoint, now);
+        }
         self.remove(settling.key, reason, false, now);
     }
 
@@ -200,13 +270,7 @@ impl<W, C> Pool<W, C> {
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
         self.drain_shared(now);
-        for key in self.slots.idle() {
-            if self.slots.get(key).unfenced {
-                self.probe(key, now);
-            } else {
-                self.close_idle(key, Closed::Drain, now);
-            }
-        }
+        self.let_idle_go(self.slots.idle(), Closed::Drain, now);
     }
 
     // ---------------------------------------------------------------- events
@@ -218,8 +282,11 @@ impl<W, C> Pool<W, C> {
 
     /// The handshake was answered.
     pub fn proven(&mut self, key: SlotKey, connection: C, _proof: Clean, handshake: Handshake, now: Instant) {
-        let endpoint = &mut self.endpoints[self.slots.get(key).endpoint];
-        endpoint.recovered();
+        let Slot { endpoint: index, since, .. } = *self.slots.get(key);
+        self.answered(index, now);
+        let endpoint = &mut self.endpoints[index];
+        endpoint.unanswered = 0;
+        endpoint.hanging &= now.saturating_duration_since(since) > PATIENCE;
         if handshake == Handshake::Learn {
             endpoint.learned_kept();
         }
@@ -228,8 +295,8 @@ impl<W, C> Pool<W, C> {
 
     /// Connected to an application that does not keep connections: nothing was proven, and one request may be sent.
     pub fn unprovable(&mut self, key: SlotKey, connection: C, now: Instant) {
-        self.endpoints[self.slots.get(key).endpoint].recovered();
-        match self.queue.pop() {
+        self.answered(self.slots.get(key).endpoint, now);
+        match self.queue.pop().filter(|_| !self.paused) {
             Some(waiter) => {
                 let lease = self.lease(key, connection, Duration::ZERO, now);
                 self.directives.push_back(Directive::Grant { waiter, lease });
@@ -242,32 +309,27 @@ impl<W, C> Pool<W, C> {
     /// known not to keep connections, for the first time.
     pub fn failed(&mut self, key: SlotKey, failure: OpenFailure, now: Instant) -> bool {
         let index = self.slots.get(key).endpoint;
-        let endpoint = &mut self.endpoints[index];
         let news = match failure {
             // Busy, not broken: all its workers may be at work for others (rule R3).
             OpenFailure::Unanswered => {
-                endpoint.recovered();
+                self.unanswered(index, now);
                 false
             }
             OpenFailure::ClosedBehindAnswer => {
-                endpoint.recovered();
-                endpoint.saw_close_behind_answer(now)
+                self.answered(index, now);
+                self.endpoints[index].saw_close_behind_answer(now)
             }
             OpenFailure::Unasked => {
-                endpoint.closed_unasked();
+                self.endpoints[index].closed_unasked();
                 false
             }
             OpenFailure::Connect | OpenFailure::Handshake => {
-                let at = endpoint.failed(now);
-                self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+                self.unreachable(index, now);
                 false
             }
         };
         let reason = if failure == OpenFailure::Connect { Closed::Connect } else { Closed::Prove };
         self.remove(key, reason, false, now);
-        if !self.any_up() {
-            self.refuse_all(Refusal::NoEndpoint);
-        }
         news
     }
 
@@ -299,18 +361,16 @@ impl<W, C> Pool<W, C> {
         if self.reap_at.is_some_and(|at| at <= now) {
             self.reap(now);
         }
+        if self.beat_at.is_some_and(|at| at <= now) {
+            self.beat(now);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
-            for index in 0..self.endpoints.len() {
-                if self.endpoints[index].pause_over(now) {
-                    self.open(index, now);
-                }
-            }
-            self.retry_at = self.endpoints.iter().filter_map(Endpoint::retry_at).min();
+            self.retry(now);
         }
-        match self.application {
-            config::Application::PhpFpm => self.meet_demand(now),
-            config::Application::Generic => self.serve(now),
+        if self.ramp_at.is_some_and(|at| at <= now) {
+            self.ramp(now);
         }
+        self.serve(now);
     }
 
     // ---------------------------------------------------------------- poll
@@ -325,7 +385,8 @@ impl<W, C> Pool<W, C> {
     /// Always in the future behind a [`Pool::tick`]: what cannot be mended by time passing is not waited for.
     pub fn next_deadline(&self) -> Option<Instant> {
         let patience = self.young().next().filter(|_| !self.queue.is_empty()).map(|(since, _)| *since + PATIENCE);
-        [self.queue.next_deadline(), patience, self.reap_at, self.fence_at, self.retry_at].into_iter().flatten().min()
+        let own = [self.reap_at, self.fence_at, self.beat_at, self.retry_at, self.ramp_at];
+        own.into_iter().chain([self.queue.next_deadline(), patience]).flatten().min()
     }
 
     // ---------------------------------------------------------------- getters
@@ -337,58 +398,10 @@ impl<W, C> Pool<W, C> {
 
     /// Connections that are leased or settling, and waiters: what a drain waits for.
     pub fn busy(&self) -> usize {
-        let at_work =
-            |endpoint: &Endpoint| endpoint.count(ConnectionState::Leased) + endpoint.count(ConnectionState::Settling);
-        self.queue.len() + self.endpoints.iter().map(at_work).sum::<usize>()
-    }
-
-    pub fn snapshot(&self, now: Instant) -> PoolSnapshot {
-        let endpoints = self.endpoints.iter().map(|endpoint| EndpointSnapshot {
-            name: endpoint.name.clone(),
-            connections: endpoint.counts_with_ghosts(now),
-            limit: self.connections.per_endpoint as usize,
-            in_flight: match self.application {
-                config::Application::PhpFpm => endpoint.count(ConnectionState::Leased),
-                config::Application::Generic => endpoint.in_flight,
-            },
-            up: endpoint.health() != Health::Down,
-            ejections: endpoint.ejections(),
-        });
-        PoolSnapshot {
-            queue_depth: self.queue.len(),
-            queue_limit: self.queue.limit(),
-            oldest_wait: self.queue.oldest_wait(now),
-            endpoints: endpoints.collect(),
-        }
+        self.queue.len() + self.endpoints.iter().map(|(_, endpoint)| endpoint.at_work()).sum::<usize>()
     }
 
     // ---------------------------------------------------------------- connections
-
-    fn checkout_any(&mut self, now: Instant) -> Option<Arrival<C>> {
-        match self.application {
-            config::Application::PhpFpm => self.checkout(now).map(Arrival::Lease),
-            config::Application::Generic => self.checkout_share(now).map(Arrival::Share),
-        }
-    }
-
-    /// The idle connection to use: of the endpoint with the fewest leased, the most recently used.
-    fn checkout(&mut self, now: Instant) -> Option<Lease<C>> {
-        let &(_, _, index) = self.ready.first()?;
-        // An endpoint is in `ready` only while it has idle connections.
-        let key = self.endpoints[index].idle.last().copied().expect("a ready endpoint has an idle connection");
-        let since = self.slots.get(key).since;
-        let connection = self.take_idle(key)?;
-        Some(self.lease(key, connection, now.saturating_duration_since(since), now))
-    }
-
-    fn lease(&mut self, key: SlotKey, connection: C, idle_for: Duration, now: Instant) -> Lease<C> {
-        self.set_state(key, ConnectionState::Leased, now);
-        let slot = self.slots.get_mut(key);
-        let used = slot.used;
-        slot.used += 1;
-        let (endpoint, age) = (slot.endpoint, now.saturating_duration_since(slot.opened));
-        Lease { key, endpoint, connection, idle_for, used, age, kept: self.endpoints[endpoint].kept() }
-    }
 
     /// A connection whose worker is free: to the oldest waiter, to rest, or away.
     fn offer(&mut self, key: SlotKey, connection: C, now: Instant) {
@@ -415,8 +428,15 @@ impl<W, C> Pool<W, C> {
         let endpoint = &self.endpoints[slot.endpoint];
         let shared = endpoint.occupied(now) > 1 || !self.queue.is_empty();
         let tenure = self.connections.yield_after.filter(|_| shared && slot.used > 0);
+        let tenure = tenure.map(|limit| if endpoint.pressed { limit.min(PRESSED_YIELD) } else { limit });
         if self.draining && self.queue.is_empty() {
             Some(Closed::Drain)
+        } else if endpoint.is_draining() {
+            Some(Closed::Leaving)
+        } else if self.paused || self.recycled.is_some_and(|at| slot.opened <= at) {
+            Some(Closed::Reconnect)
+        } else if endpoint.connections() > self.limit_at(slot.endpoint) {
+            Some(Closed::Pressure)
         } else if self.connections.max_age.is_some_and(|limit| now - slot.opened >= limit) {
             Some(Closed::MaxAge)
         } else if self.connections.max_requests.is_some_and(|limit| slot.used >= limit) {
@@ -427,23 +447,6 @@ impl<W, C> Pool<W, C> {
             Some(Closed::Yield)
         } else {
             None
-        }
-    }
-
-    /// The one place that moves a connection from state to state.
-    fn set_state(&mut self, key: SlotKey, state: ConnectionState, now: Instant) {
-        let slot = self.slots.get_mut(key);
-        let (before, index) = (slot.state, slot.endpoint);
-        if is_coming(before) {
-            self.coming.remove(&(slot.since, key.index()));
-        }
-        (slot.state, slot.since) = (state, now);
-        if is_coming(state) {
-            self.coming.insert((now, key.index()));
-        }
-        self.endpoints[index].moved(Some(before), Some(state));
-        if before == ConnectionState::Leased || state == ConnectionState::Leased {
-            self.rank(index);
         }
     }
 
@@ -473,89 +476,13 @@ impl<W, C> Pool<W, C> {
         if reason == Closed::Application || reason == Closed::Broken {
             self.probe_idle(index, now);
         }
+        let endpoint = &self.endpoints[index];
         // The next request should find a warm one in place of one that ended with its body.
-        if reason == Closed::Body && !self.draining && self.endpoints[index].idle.is_empty() {
+        if reason == Closed::Body && !self.draining && endpoint.idle.is_empty() && endpoint.room.is_some() {
             self.open(index, now);
         }
-        self.meet_demand(now);
-    }
-
-    // ---------------------------------------------------------------- demand
-
-    /// Opens as many connections as there are waiters that nothing on its way can be expected to serve.
-    fn meet_demand(&mut self, now: Instant) {
-        if self.queue.is_empty() {
-            return;
-        }
-        self.late = now.checked_sub(PATIENCE);
-        let mut expected: usize = self.young().map(|(_, slot)| self.expected_of(*slot)).sum();
-        while expected < self.queue.len() {
-            let Some(index) = self.best_to_open(now) else { return };
-            self.open(index, now);
-            expected += self.places_of(index);
-        }
-    }
-
-    /// Waiters that a connection on its way will serve.
-    fn expected_of(&self, slot: usize) -> usize {
-        match self.application {
-            config::Application::PhpFpm => 1,
-            config::Application::Generic => self.places_of(self.slots.endpoint_at(slot)),
-        }
-    }
-
-    fn places_of(&self, index: usize) -> usize {
-        match self.application {
-            config::Application::PhpFpm => 1,
-            config::Application::Generic => self.places_at(index) as usize,
-        }
-    }
-
-    /// Connections on their way that a waiter can expect, the oldest first.
-    fn young(&self) -> impl Iterator<Item = &(Instant, usize)> {
-        let from = self.late.map_or(Bound::Unbounded, |late| Bound::Excluded((late, usize::MAX)));
-        self.coming.range((from, Bound::Unbounded))
-    }
-
-    /// The endpoint with the fewest connections that has room and is not left alone after a failure.
-    fn best_to_open(&self, now: Instant) -> Option<usize> {
-        let open = self.endpoints.iter().enumerate().filter(|(index, endpoint)| {
-            let coming = endpoint.coming() * self.places_of(*index);
-            endpoint.may_open(self.connections_at(*index))
-                && endpoint.takes_beyond(coming)
-                && !self.is_being_asked(endpoint)
-        });
-        open.min_by_key(|(_, endpoint)| endpoint.occupied(now)).map(|(index, _)| index)
-    }
-
-    /// How many exchanges a connection to it takes is not known, and one is on its way to find out.
-    fn is_being_asked(&self, endpoint: &Endpoint) -> bool {
-        let asks = self.application == config::Application::Generic
-            && endpoint.question(self.connections.multiplex) == Handshake::Learn;
-        asks && endpoint.coming() > 0
-    }
-
-    fn open(&mut self, index: usize, now: Instant) {
-        let endpoint = &mut self.endpoints[index];
-        let limit = self.connections.per_endpoint as usize;
-        if endpoint.connections() >= limit {
-            return;
-        }
-        if endpoint.occupied(now) >= limit {
-            endpoint.replace_ghost(now);
-        }
-        let handshake = match self.application {
-            config::Application::PhpFpm => endpoint.handshake(now),
-            config::Application::Generic => endpoint.question(self.connections.multiplex),
-        };
-        endpoint.moved(None, Some(ConnectionState::Connecting));
-        let key = self.slots.insert(index, now);
-        self.coming.insert((now, key.index()));
-        self.directives.push_back(Directive::Open { key, endpoint: index, handshake });
-    }
-
-    fn any_up(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.health() != Health::Down)
+        self.forget_if_gone(index);
+        self.serve(now);
     }
 
     fn refuse_all(&mut self, refusal: Refusal) {

@@ -33,6 +33,10 @@ impl<W> Queue<W> {
         Self { waiters: BTreeMap::new(), depth: queue.depth as usize, timeout: queue.timeout, next_serial: 0 }
     }
 
+    pub(super) fn reconfigure(&mut self, queue: &config::Queue) {
+        (self.depth, self.timeout) = (queue.depth as usize, queue.timeout);
+    }
+
     /// `None` if the queue is full. One that waits again always finds room: it was counted before.
     pub(super) fn push(&mut self, again: bool, waiter: impl FnOnce() -> W, now: Instant) -> Option<WaiterKey> {
         if self.waiters.len() >= self.depth && !again {
@@ -78,6 +82,11 @@ impl<W> Queue<W> {
 
     pub(super) fn limit(&self) -> usize {
         self.depth
+    }
+
+    /// Those that wait, in the order in which they are served: had a connection before, and since when.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (bool, Instant)> {
+        self.waiters.iter().map(|(key, (_, since))| (key.class == Class::Again, *since))
     }
 
     /// The oldest of each class: within a class they came in order.

@@ -49,10 +49,12 @@ impl<W, C> Pool<W, C> {
     pub fn release(&mut self, share: Share, now: Instant) {
         self.endpoints[share.endpoint].in_flight -= 1;
         if self.slots.try_get_mut(share.key).is_some() {
+            self.ended_well(share.endpoint, now);
             self.change_places(share.key, |places| places.taken -= 1, now);
             self.retire_shared(share.key, now);
         } else {
             self.rank(share.endpoint);
+            self.forget_if_gone(share.endpoint);
         }
         self.serve(now);
     }
@@ -70,7 +72,7 @@ impl<W, C> Pool<W, C> {
     /// A connection is open and takes exchanges.
     pub fn joined(&mut self, key: SlotKey, learned: Learned, now: Instant) {
         let index = self.slots.get(key).endpoint;
-        self.endpoints[index].recovered();
+        self.answered(index, now);
         self.endpoints[index].learn(learned);
         let all = self.places_at(index);
         self.slots.get_mut(key).places = Some(Places { all, taken: 0, stalled: false, leaving: None });
@@ -117,7 +119,7 @@ impl<W, C> Pool<W, C> {
         if self.slots.try_get_mut(key).is_some_and(|slot| slot.places.is_some()) {
             self.change_places(key, |places| places.leaving = places.leaving.or(Some(reason)), now);
             self.retire_shared(key, now);
-            self.meet_demand(now);
+            self.serve(now);
         }
     }
 
@@ -127,6 +129,9 @@ impl<W, C> Pool<W, C> {
         // An application may be faster in closing one that was to be closed.
         let leaving = slot.places.and_then(|places| places.leaving).filter(|_| reason == Closed::Application);
         let reason = leaving.unwrap_or(reason);
+        if matches!(reason, Closed::Broken | Closed::Protocol) {
+            self.broke(self.slots.get(key).endpoint, now);
+        }
         self.forget_shared(key, reason, now);
         Some(reason)
     }
@@ -136,12 +141,13 @@ impl<W, C> Pool<W, C> {
     /// A place: at the endpoint with the fewest exchanges, on the connection that has the most, so that another one is
     /// needed only when it is full.
     pub(super) fn checkout_share(&mut self, now: Instant) -> Option<Share> {
-        let &(_, _, index) = self.ready.first()?;
+        let index = self.first_ready()?;
         // An endpoint is in `ready` only while it has a free place.
         let (rank, key) = *self.endpoints[index].rooms.last().expect("a ready endpoint has a free place");
-        if rank == STALLED && (self.young().next().is_some() || self.best_to_open(now).is_some()) {
+        if rank == STALLED && (self.young().next().is_some() || self.best_to_open().is_some()) {
             return None;
         }
+        self.charge(index);
         let may_replace = self.may_replace(index);
         self.endpoints[index].in_flight += 1;
         let slot = self.slots.get_mut(key);
@@ -163,18 +169,6 @@ impl<W, C> Pool<W, C> {
     /// goes on until it is idle: behind one long exchange on it everybody would wait.
     fn may_replace(&self, index: usize) -> bool {
         self.endpoints[index].connections() < self.connections_at(index)
-    }
-
-    /// Gives free places to waiters, and sees to more connections for those that are left.
-    pub(super) fn serve(&mut self, now: Instant) {
-        while !self.queue.is_empty() {
-            let Some(share) = self.checkout_share(now) else { break };
-            match self.queue.pop() {
-                Some(waiter) => self.directives.push_back(Directive::GrantShare { waiter, share }),
-                None => self.release_untouched(share, now),
-            }
-        }
-        self.meet_demand(now);
     }
 
     /// Exchanges that a new connection to this endpoint can be expected to take.
@@ -212,9 +206,20 @@ impl<W, C> Pool<W, C> {
     /// Connections that this endpoint may have. What an application says of that counts where it speaks for all of its
     /// connections; one that takes a request at a time speaks for the process that happened to accept.
     pub(super) fn connections_at(&self, index: usize) -> usize {
-        let limit = self.connections.per_endpoint;
+        let limit = self.limit_at(index);
         let own = self.endpoints[index].values().filter(|values| values.multiplexes);
-        own.and_then(|values| values.connections).map_or(limit, |own| own.min(limit)) as usize
+        own.and_then(|values| values.connections).map_or(limit, |own| limit.min(own as usize))
+    }
+
+    /// Its connections have as many places as the settings allow now.
+    pub(super) fn replace_places(&mut self, index: usize, now: Instant) {
+        let all = self.places_at(index);
+        for key in self.slots.shared() {
+            if self.slots.get(key).endpoint == index {
+                self.change_places(key, |places| places.all = all, now);
+                self.retire_shared(key, now);
+            }
+        }
     }
 
     pub(super) fn drain_shared(&mut self, now: Instant) {
@@ -240,6 +245,8 @@ impl<W, C> Pool<W, C> {
         let aged = self.connections.max_age.is_some_and(|limit| now.saturating_duration_since(slot.opened) >= limit);
         let reason = places.leaving.or_else(|| match () {
             () if self.draining && self.queue.is_empty() => Some(Closed::Drain),
+            () if self.endpoints[index].is_draining() => Some(Closed::Leaving),
+            () if self.paused || self.recycled.is_some_and(|at| slot.opened <= at) => Some(Closed::Reconnect),
             () if aged => Some(Closed::MaxAge),
             () if worn => Some(Closed::MaxRequests),
             () => None,

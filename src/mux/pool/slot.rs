@@ -28,6 +28,8 @@ pub(super) struct Slot<C> {
     pub(super) opened: Instant,
     /// Exchanges it was leased for.
     pub(super) used: u64,
+    /// Since when nobody has used it, of one that rests; signs of life that it is asked for do not count.
+    pub(super) rested: Option<Instant>,
     /// There while idle; otherwise the driver has it.
     pub(super) connection: Option<C>,
     /// Free, but the fence behind its last exchange has not been sent; whoever is leased it sends that first.
@@ -60,6 +62,7 @@ impl<C> Slots<C> {
             since: now,
             opened: now,
             used: 0,
+            rested: None,
             connection: None,
             unfenced: false,
             places: None,
@@ -85,6 +88,14 @@ impl<C> Slots<C> {
     /// The endpoint of the connection at a place, which is taken.
     pub(super) fn endpoint_at(&self, index: usize) -> usize {
         self.slab[index].endpoint
+    }
+
+    pub(super) fn state_at(&self, index: usize) -> ConnectionState {
+        self.slab[index].state
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot<C>> {
+        self.slab.iter().map(|(_, slot)| slot)
     }
 
     pub(super) fn remove(&mut self, key: SlotKey) -> Slot<C> {

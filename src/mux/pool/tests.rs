@@ -8,7 +8,10 @@ mod shares;
 mod waiting;
 
 use super::*;
-use crate::{config::Config, mux::proof::Proof};
+use crate::{
+    config::Config,
+    mux::{label::EndpointState, proof::Proof},
+};
 use std::collections::BTreeMap;
 
 const MS: Duration = Duration::from_millis(1);
@@ -39,10 +42,13 @@ fn clean() -> Clean {
 fn world(endpoints: usize, pool: &str) -> World {
     let endpoints: String = (0..endpoints).map(|n| format!("{{address: '127.0.0.1:{}'}},", 9000 + n)).collect();
     let text = format!("pools: {{p: {{endpoints: [{endpoints}], {pool}}}}}");
-    let config = Config::from_yaml(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let mut config = Config::from_yaml(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    if !pool.contains("heartbeat") {
+        config.pools[0].connections.heartbeat = None;
+    }
     let now = Instant::now();
     World {
-        pool: Pool::new(&config.pools[0]),
+        pool: Pool::new(&config.pools[0], 0, now),
         start: now,
         now,
         log: vec![],
@@ -189,6 +195,8 @@ impl World {
     fn obey(&mut self) {
         while let Some(directive) = self.pool.poll_directive() {
             match directive {
+                Directive::Found { .. } | Directive::Forget { .. } => {}
+                Directive::Ejected { .. } | Directive::Returned { .. } => {}
                 Directive::Open { key, endpoint, handshake } => {
                     self.opening.push_back((key, endpoint, handshake));
                     self.log.push(format!("open {endpoint}"));

@@ -147,5 +147,10 @@ fn a_snapshot_counts_what_there_is() {
     assert_eq!(snapshot.endpoints[1].connections, [2, 0, 0, 0, 1]);
     assert_eq!((snapshot.queue_depth, snapshot.queue_limit, snapshot.oldest_wait), (3, 7, 5 * MS));
     assert_eq!(snapshot.endpoints[1].name, "127.0.0.1:9001");
-    assert!(snapshot.endpoints.iter().all(|endpoint| endpoint.up && endpoint.limit == 3 && endpoint.ejections == 0));
+    assert!(
+        snapshot
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.state == EndpointState::Up && endpoint.limit == 3 && endpoint.ejections == 0)
+    );
 }

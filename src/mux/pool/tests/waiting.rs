@@ -69,7 +69,7 @@ fn a_lease_that_was_waited_for_has_not_been_idle() {
 }
 
 #[test]
-fn the_endpoint_with_the_fewest_leased_serves_and_among_equals_the_most_recently_used() {
+fn the_endpoint_with_the_fewest_leased_serves_and_among_equals_the_one_that_has_had_least() {
     let mut world = world(2, "connections: {per_endpoint: 3}");
     world.leased(5); // c1 c3 c5 on endpoint 0, c2 c4 on endpoint 1
     for connection in [1, 4, 2] {
@@ -87,11 +87,11 @@ fn the_endpoint_with_the_fewest_leased_serves_and_among_equals_the_most_recently
     world.finish(4);
     world.pass(MS);
     world.did();
-    // None leased on either side: endpoint 1 was used last, and on it c4.
+    // None leased on either side: endpoint 0 has had three, endpoint 1 four. On each, the most recently used.
     world.arrive(3);
-    assert_eq!(world.did(), ["grant 3 c4"]);
+    assert_eq!(world.did(), ["grant 3 c5"]);
     world.arrive(4);
-    assert_eq!(world.did(), ["grant 4 c5"]);
+    assert_eq!(world.did(), ["grant 4 c4"]);
 }
 
 #[test]

@@ -104,6 +104,8 @@ impl Office {
     pub(super) fn obey(&mut self) {
         while let Some(directive) = self.pool.poll_directive() {
             match directive {
+                Directive::Found { .. } | Directive::Forget { .. } => {}
+                Directive::Ejected { .. } | Directive::Returned { .. } => {}
                 Directive::Open { key, endpoint, handshake } => {
                     self.opened += 1;
                     self.opening.insert(self.opened, (key, endpoint, handshake));

@@ -1,0 +1,271 @@
+//! Which connection an exchange gets, and where another one is opened.
+//!
+//! Two orders are kept up to date as things change, so that a choice costs the same with three endpoints and with three
+//! hundred: those that have an idle connection or a free place ([`Rank`]), and those to which a connection may be opened.
+
+use super::{
+    Arrival, Directive, Handshake, LATE_AT_ONCE, Lease, PATIENCE, Pool, SlotKey,
+    endpoint::{Endpoint, LOAD, Rank, Tier},
+    is_coming,
+    share::STALLED,
+};
+use crate::{config::Application, mux::label::ConnectionState};
+use std::{
+    ops::Bound,
+    time::{Duration, Instant},
+};
+
+/// So many exchanges an endpoint may be behind the others and catch up with. It was idle meanwhile, or full: it does not
+/// get all that it missed.
+const CATCH_UP: u64 = 8;
+/// After so many exchanges one more endpoint without a connection gets one, so that it has its part of a load that fewer
+/// connections could carry.
+const WARM_EVERY: u32 = 8;
+/// Endpoints that are looked at for one more connection; those behind them are fuller.
+const CANDIDATES: usize = 8;
+
+impl<W, C> Pool<W, C> {
+    // ---------------------------------------------------------------- choosing
+
+    pub(super) fn checkout_any(&mut self, now: Instant) -> Option<Arrival<C>> {
+        if self.paused {
+            return None;
+        }
+        let arrival = match self.application {
+            Application::PhpFpm => self.checkout(now).map(Arrival::Lease),
+            Application::Generic => self.checkout_share(now).map(Arrival::Share),
+        };
+        if arrival.is_some() {
+            self.warm_up(now);
+        }
+        arrival
+    }
+
+    /// The first in the order of those that have room; `None` also where one that comes before it can be opened.
+    pub(super) fn first_ready(&self) -> Option<usize> {
+        let &(rank, index) = self.ready.first()?;
+        let better = self.openable.first().is_some_and(|(tier, ..)| *tier < rank.tier);
+        (!better).then_some(index)
+    }
+
+    /// The idle connection to use: of that endpoint, the most recently used.
+    fn checkout(&mut self, now: Instant) -> Option<Lease<C>> {
+        let index = self.first_ready()?;
+        // An endpoint is in `ready` only while it has idle connections.
+        let key = self.endpoints[index].idle.last().copied().expect("a ready endpoint has an idle connection");
+        let since = self.slots.get(key).since;
+        let connection = self.take_idle(key)?;
+        Some(self.lease(key, connection, now.saturating_duration_since(since), now))
+    }
+
+    pub(super) fn lease(&mut self, key: SlotKey, connection: C, idle_for: Duration, now: Instant) -> Lease<C> {
+        let slot = self.slots.get_mut(key);
+        slot.rested = None;
+        let used = slot.used;
+        slot.used += 1;
+        let (endpoint, age) = (slot.endpoint, now.saturating_duration_since(slot.opened));
+        self.charge(endpoint);
+        self.set_state(key, ConnectionState::Leased, now);
+        Lease { key, endpoint, connection, idle_for, used, age, kept: self.endpoints[endpoint].kept() }
+    }
+
+    /// It has been given one more.
+    pub(super) fn charge(&mut self, index: usize) {
+        let endpoint = &mut self.endpoints[index];
+        self.served = self.served.max(endpoint.served);
+        endpoint.served += endpoint.load(1);
+    }
+
+    // ---------------------------------------------------------------- the two orders
+
+    /// Puts an endpoint in its places among those that have room and those to which a connection may be opened.
+    pub(super) fn rank(&mut self, index: usize) {
+        let ready = self.rank_of(index);
+        let openable = self.room_of(index);
+        let endpoint = &mut self.endpoints[index];
+        if endpoint.rank != ready {
+            endpoint.rank.into_iter().for_each(|rank| _ = self.ready.remove(&(rank, index)));
+            ready.into_iter().for_each(|rank| _ = self.ready.insert((rank, index)));
+            endpoint.rank = ready;
+        }
+        if endpoint.room != openable {
+            endpoint.room.into_iter().for_each(|(tier, load)| _ = self.openable.remove(&(tier, load, index)));
+            openable.into_iter().for_each(|(tier, load)| _ = self.openable.insert((tier, load, index)));
+            endpoint.room = openable;
+        }
+    }
+
+    pub(super) fn unrank(&mut self, index: usize) {
+        let endpoint = &mut self.endpoints[index];
+        endpoint.rank.take().into_iter().for_each(|rank| _ = self.ready.remove(&(rank, index)));
+        endpoint.room.take().into_iter().for_each(|(tier, load)| _ = self.openable.remove(&(tier, load, index)));
+    }
+
+    fn rank_of(&mut self, index: usize) -> Option<Rank> {
+        let at_least = self.served.saturating_sub(CATCH_UP * LOAD / 1000);
+        let endpoint = &mut self.endpoints[index];
+        if !endpoint.is_usable() {
+            return None;
+        }
+        let (running, stalled) = match self.application {
+            Application::PhpFpm => {
+                endpoint.idle.last()?;
+                (endpoint.count(ConnectionState::Leased), false)
+            }
+            Application::Generic => {
+                let (rank, _) = endpoint.rooms.last().filter(|_| endpoint.takes_more())?;
+                (endpoint.in_flight, *rank == STALLED)
+            }
+        };
+        if endpoint.health.is_on_trial() && running > 0 {
+            return None;
+        }
+        endpoint.served = endpoint.served.max(at_least);
+        let tier = if stalled { Tier::Stalled } else { endpoint.tier(false) };
+        Some(Rank { tier, load: endpoint.load(running), served: endpoint.served })
+    }
+
+    fn room_of(&self, index: usize) -> Option<(Tier, u64)> {
+        let endpoint = &self.endpoints[index];
+        let coming = endpoint.coming() * self.places_of(index);
+        let room = endpoint.may_open(self.connections_at(index))
+            && endpoint.takes_beyond(coming)
+            && !self.is_being_asked(endpoint);
+        room.then(|| (endpoint.tier(true), endpoint.load(endpoint.places_taken())))
+    }
+
+    /// How many exchanges a connection to it takes is not known, and one is on its way to find out.
+    fn is_being_asked(&self, endpoint: &Endpoint) -> bool {
+        let asks = self.application == Application::Generic
+            && endpoint.question(self.connections.multiplex) == Handshake::Learn;
+        asks && endpoint.coming() > 0
+    }
+
+    // ---------------------------------------------------------------- demand
+
+    /// Gives what is free to waiters, and opens as many connections as there are waiters left that nothing on its way can
+    /// be expected to serve.
+    pub(super) fn serve(&mut self, now: Instant) {
+        while !self.queue.is_empty() {
+            let Some(arrival) = self.checkout_any(now) else { break };
+            match (self.queue.pop(), arrival) {
+                (Some(waiter), Arrival::Lease(lease)) => self.directives.push_back(Directive::Grant { waiter, lease }),
+                (Some(waiter), Arrival::Share(share)) => {
+                    self.directives.push_back(Directive::GrantShare { waiter, share });
+                }
+                // There was a waiter, and a checkout takes none away.
+                (None, _) | (_, Arrival::Wait(_)) => return,
+            }
+        }
+        if self.queue.is_empty() || self.paused {
+            return;
+        }
+        self.note_late(now);
+        let mut expected: usize = self.young().map(|(_, slot)| self.expected_of(*slot)).sum();
+        while expected < self.queue.len() {
+            let Some(index) = self.best_to_open() else { return };
+            self.open(index, now);
+            expected += self.places_of(index);
+        }
+    }
+
+    /// Connections that have been on their way for too long are not waited for any more: their endpoint is busy.
+    fn note_late(&mut self, now: Instant) {
+        let Some(late) = now.checked_sub(PATIENCE) else { return };
+        let from = self.late.map_or(Bound::Unbounded, |before| Bound::Excluded((before, usize::MAX)));
+        let newly = self.coming.range((from, Bound::Included((late, usize::MAX)))).take(LATE_AT_ONCE);
+        let newly: Vec<_> = newly.map(|(_, slot)| *slot).collect();
+        self.late = self.late.max(Some(late));
+        for slot in newly {
+            let index = self.slots.endpoint_at(slot);
+            if self.slots.state_at(slot) != ConnectionState::Settling {
+                self.endpoints[index].hanging = true;
+                self.rank(index);
+            }
+        }
+    }
+
+    /// Waiters that a connection on its way will serve.
+    fn expected_of(&self, slot: usize) -> usize {
+        self.places_of(self.slots.endpoint_at(slot))
+    }
+
+    fn places_of(&self, index: usize) -> usize {
+        match self.application {
+            Application::PhpFpm => 1,
+            Application::Generic => self.places_at(index) as usize,
+        }
+    }
+
+    /// Connections on their way that a waiter can expect, the oldest first.
+    pub(super) fn young(&self) -> impl Iterator<Item = &(Instant, usize)> {
+        let from = self.late.map_or(Bound::Unbounded, |late| Bound::Excluded((late, usize::MAX)));
+        self.coming.range((from, Bound::Unbounded))
+    }
+
+    /// The endpoint with the fewest connections for its share that has room and is not left alone. A place or two in the
+    /// backlog of each for a waiter is enough.
+    pub(super) fn best_to_open(&self) -> Option<usize> {
+        let places = 2 * self.queue.len().max(1);
+        let candidates = self.openable.iter().take(CANDIDATES).map(|(.., index)| *index);
+        candidates.into_iter().find(|index| self.endpoints[*index].coming() < places)
+    }
+
+    pub(super) fn open(&mut self, index: usize, now: Instant) {
+        let limit = self.limit_at(index);
+        let endpoint = &mut self.endpoints[index];
+        if endpoint.connections() >= limit {
+            return;
+        }
+        if endpoint.occupied(now) >= limit {
+            endpoint.replace_ghost(now);
+        }
+        let handshake = match self.application {
+            Application::PhpFpm => endpoint.handshake(now),
+            Application::Generic => endpoint.question(self.connections.multiplex),
+        };
+        endpoint.moved(None, Some(ConnectionState::Connecting));
+        let key = self.slots.insert(index, now);
+        self.coming.insert((now, key.index()));
+        self.rank(index);
+        self.directives.push_back(Directive::Open { key, endpoint: index, handshake });
+    }
+
+    /// Connections that this endpoint may have.
+    pub(super) fn limit_at(&self, index: usize) -> usize {
+        let limit = self.connections.per_endpoint;
+        self.endpoints[index].workers.map_or(limit, |workers| workers.clamp(1, limit)) as usize
+    }
+
+    /// Now and then, one more endpoint gets a connection that nobody waits for.
+    fn warm_up(&mut self, now: Instant) {
+        self.unwarmed += 1;
+        if self.unwarmed < WARM_EVERY || self.draining {
+            return;
+        }
+        self.unwarmed = 0;
+        // Those without any come first.
+        if let Some(&(tier, 0, index)) = self.openable.first()
+            && tier <= Tier::Far
+        {
+            self.open(index, now);
+        }
+    }
+
+    // ---------------------------------------------------------------- states
+
+    /// The one place that moves a connection from state to state.
+    pub(super) fn set_state(&mut self, key: SlotKey, state: ConnectionState, now: Instant) {
+        let slot = self.slots.get_mut(key);
+        let (before, index) = (slot.state, slot.endpoint);
+        if is_coming(before) {
+            self.coming.remove(&(slot.since, key.index()));
+        }
+        (slot.state, slot.since) = (state, now);
+        if is_coming(state) {
+            self.coming.insert((now, key.index()));
+        }
+        self.endpoints[index].moved(Some(before), Some(state));
+        self.rank(index);
+    }
+}

@@ -1,0 +1,377 @@
+//! Endpoints come and go, break, fill up, and are held out by an operator.
+
+use super::{
+    Directive, Pool, SlotKey,
+    endpoint::Endpoint,
+    health::{PANIC_PAUSE, Pause},
+    member::Member,
+};
+use crate::{
+    config,
+    mux::{
+        command::{Command, CommandError},
+        label::{Closed, Refusal},
+    },
+};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+/// Handshakes that no worker answered, after which the endpoint gets a pause.
+const UNANSWERED: u32 = 2;
+/// How often the share of an endpoint that starts slowly is worked out, as a part of the whole slow start.
+const STEPS: u32 = 20;
+
+/// What the status page of an application says of its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// Connections that wait for a worker, ours included.
+    pub queue: u32,
+    /// Workers that wait for a connection.
+    pub idle: u32,
+    /// Workers that there can be (`pm.max_children`), where that is known.
+    pub limit: Option<u32>,
+}
+
+impl<W, C> Pool<W, C> {
+    // ---------------------------------------------------------------- commands
+
+    /// The endpoints that there should be. Those that are not named leave: what runs there ends, and then they are
+    /// forgotten ([`Directive::Forget`]).
+    pub fn set_members(&mut self, members: &[Member], now: Instant) {
+        let named: HashSet<_> = members.iter().map(|member| &member.address).collect();
+        let gone = self.endpoints.iter().filter(|(_, endpoint)| !named.contains(&endpoint.address));
+        for index in gone.map(|(index, _)| index).collect::<Vec<_>>() {
+            let endpoint = &mut self.endpoints[index];
+            (endpoint.named, endpoint.leaving) = (false, true);
+            self.clear(index, now);
+            self.forget_if_gone(index);
+        }
+        for member in members {
+            match self.by_address.get(&member.address) {
+                Some(index) => self.update(*index, member, now),
+                None => self.add(member, now),
+            }
+        }
+        if !self.any_hope() {
+            self.refuse_all(Refusal::NoEndpoint);
+        }
+        self.serve(now);
+    }
+
+    /// Other settings, from now on. Connections that need not close stay.
+    pub fn reconfigure(&mut self, pool: &config::Pool, now: Instant) {
+        debug_assert_eq!(self.application, pool.application, "another dialect is another pool");
+        self.connections = pool.connections.clone();
+        self.prove = pool.timeouts.prove;
+        self.slow_start = pool.slow_start;
+        self.queue.reconfigure(&pool.queue);
+        (self.reap_at, self.beat_at) = (Some(now), Some(now));
+        for index in self.indices() {
+            self.replace_places(index, now);
+            self.rank(index);
+        }
+        self.tick(now);
+    }
+
+    /// # Errors
+    /// No endpoint has that name.
+    pub fn command(&mut self, command: &Command, now: Instant) -> Result<(), CommandError> {
+        match command {
+            Command::Pause => {
+                self.paused = true;
+                self.recycle(now);
+            }
+            Command::Resume => self.paused = false,
+            Command::Reconnect => self.recycle(now),
+            Command::Drain(name) => {
+                let index = self.named(name)?;
+                self.endpoints[index].held = true;
+                self.clear(index, now);
+                if !self.any_hope() {
+                    self.refuse_all(Refusal::NoEndpoint);
+                }
+            }
+            Command::Undrain(name) => {
+                let index = self.named(name)?;
+                self.endpoints[index].held = false;
+                self.rank(index);
+            }
+        }
+        self.serve(now);
+        Ok(())
+    }
+
+    // ---------------------------------------------------------------- events
+
+    /// What its status page says; `None`: it cannot be asked.
+    pub fn workers(&mut self, index: usize, workers: Option<Workers>, now: Instant) {
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        endpoint.pressed = workers.is_some_and(|workers| workers.queue > 0 || workers.idle == 0);
+        endpoint.workers = workers.map_or(endpoint.workers, |workers| workers.limit);
+        self.rank(index);
+        if self.endpoints[index].pressed {
+            self.reap(now);
+        }
+        self.serve(now);
+    }
+
+    /// An established connection, the caller's to close, has sent something that the other side's kernel does not
+    /// acknowledge: a host that is gone, or cut off.
+    pub fn silent(&mut self, index: usize, now: Instant) {
+        let pause = self.pause();
+        let at = self.endpoints[index].health.silent(pause, now);
+        self.doubted(index, at, "its host acknowledges nothing", now);
+    }
+
+    /// An active check failed, or not.
+    pub fn checked(&mut self, index: usize, well: bool, now: Instant) {
+        if self.endpoints.get(index).is_none() {
+            return;
+        }
+        match well {
+            true => self.answered(index, now),
+            false => self.broke(index, now),
+        }
+    }
+
+    // ---------------------------------------------------------------- for the rest of the pool
+
+    /// It answered a connect, a handshake or a fence.
+    pub(super) fn answered(&mut self, index: usize, now: Instant) {
+        let suspect = self.endpoints[index].health.is_suspect();
+        let back = self.endpoints[index].health.answered();
+        if back {
+            self.returned(index, now);
+        }
+        if back || suspect {
+            self.rank(index);
+        }
+    }
+
+    /// An exchange ended well there.
+    pub(super) fn ended_well(&mut self, index: usize, now: Instant) {
+        if self.endpoints[index].health.ended_well() {
+            self.returned(index, now);
+            self.rank(index);
+        }
+    }
+
+    /// The application broke an exchange off, or did not answer it in time.
+    pub(super) fn broke(&mut self, index: usize, now: Instant) {
+        let (pause, may_eject) = (self.pause(), self.may_eject());
+        if let Some(at) = self.endpoints[index].health.broke(may_eject, pause, now) {
+            self.doubted(index, at, "it breaks one request after the other", now);
+        }
+    }
+
+    /// A connect or a handshake failed there.
+    pub(super) fn unreachable(&mut self, index: usize, now: Instant) {
+        let pause = self.pause();
+        let endpoint = &mut self.endpoints[index];
+        endpoint.forget_talents();
+        let working = endpoint.is_working();
+        let at = endpoint.health.failed(working, pause, now);
+        self.doubted(index, at, "it cannot be connected to", now);
+    }
+
+    /// No worker took a connection in time: it is busy, not broken; but connections that nobody takes fill its backlog.
+    pub(super) fn unanswered(&mut self, index: usize, now: Instant) {
+        self.answered(index, now);
+        let pause = self.pause();
+        let endpoint = &mut self.endpoints[index];
+        (endpoint.hanging, endpoint.unanswered) = (true, endpoint.unanswered.saturating_add(1));
+        if endpoint.unanswered >= UNANSWERED {
+            let at = endpoint.health.rest(endpoint.unanswered - UNANSWERED, pause, now);
+            self.retry_by(at);
+        }
+        self.rank(index);
+    }
+
+    /// The pauses of endpoints that are over.
+    pub(super) fn retry(&mut self, now: Instant) {
+        for index in self.indices() {
+            if let Some(untold) = self.endpoints[index].health.pause_over(now) {
+                self.rank(index);
+                if untold && !self.endpoints[index].is_draining() && !self.paused {
+                    self.open(index, now);
+                }
+            }
+        }
+        self.retry_at = self.endpoints.iter().filter_map(|(_, endpoint)| endpoint.health.retry_at()).min();
+    }
+
+    /// The shares of endpoints that start slowly.
+    pub(super) fn ramp(&mut self, now: Instant) {
+        let mut slow = false;
+        for index in self.indices() {
+            if self.endpoints[index].slow_since.is_some() {
+                slow |= self.endpoints[index].reckon_share(self.slow_start, now);
+                self.rank(index);
+            }
+        }
+        self.ramp_at = self.slow_start.filter(|_| slow).map(|whole| now + whole / STEPS);
+    }
+
+    /// A request that waits may be served some time: there is an endpoint that answers, or none at all is known yet.
+    pub(super) fn any_hope(&self) -> bool {
+        let mut none = true;
+        for (_, endpoint) in &self.endpoints {
+            if endpoint.is_usable() {
+                return true;
+            }
+            none &= endpoint.is_draining();
+        }
+        none || self.paused
+    }
+
+    pub(super) fn indices(&self) -> Vec<usize> {
+        self.endpoints.iter().map(|(index, _)| index).collect()
+    }
+
+    /// Forgets an endpoint that is no member any more, once nothing of it is left.
+    pub(super) fn forget_if_gone(&mut self, index: usize) {
+        let endpoint = &self.endpoints[index];
+        if !endpoint.named && endpoint.connections() == 0 && endpoint.in_flight == 0 {
+            self.unrank(index);
+            let endpoint = self.endpoints.remove(index);
+            self.by_address.remove(&endpoint.address);
+            self.directives.push_back(Directive::Forget { endpoint: index });
+        }
+    }
+
+    // ---------------------------------------------------------------- private
+
+    fn add(&mut self, member: &Member, now: Instant) {
+        let mut endpoint = Endpoint::new(member);
+        // Those before it have no claim to be caught up with.
+        endpoint.served = self.served;
+        let index = self.endpoints.insert(endpoint);
+        self.by_address.insert(member.address.clone(), index);
+        self.directives.push_back(Directive::Found { endpoint: index, address: member.address.clone() });
+        // Not where all are new.
+        if self.slow_start.is_some_and(|whole| now.saturating_duration_since(self.created) >= whole) {
+            self.start_slowly(index, now);
+        }
+        self.rank(index);
+    }
+
+    fn update(&mut self, index: usize, member: &Member, now: Instant) {
+        let endpoint = &mut self.endpoints[index];
+        let was_draining = endpoint.is_draining();
+        let returns = endpoint.leaving && !member.leaving;
+        (endpoint.named, endpoint.leaving) = (true, member.leaving);
+        (endpoint.weight, endpoint.near) = (member.weight, member.near);
+        endpoint.reckon_share(self.slow_start, now);
+        if returns {
+            // Another application may have come at the same address.
+            endpoint.forget_manners();
+            endpoint.forget_talents();
+            self.start_slowly(index, now);
+        }
+        self.rank(index);
+        if !was_draining && self.endpoints[index].is_draining() {
+            self.clear(index, now);
+        }
+    }
+
+    fn start_slowly(&mut self, index: usize, now: Instant) {
+        if let Some(whole) = self.slow_start {
+            let endpoint = &mut self.endpoints[index];
+            endpoint.slow_since = Some(now);
+            endpoint.reckon_share(self.slow_start, now);
+            self.ramp_at.get_or_insert(now + whole / STEPS);
+        }
+    }
+
+    /// It leaves: its idle connections close now, others behind what runs on them.
+    fn clear(&mut self, index: usize, now: Instant) {
+        self.rank(index);
+        let own = |pool: &Self, key: &SlotKey| pool.slots.get(*key).endpoint == index;
+        let keys: Vec<_> = self.slots.idle().into_iter().filter(|key| own(self, key)).collect();
+        self.let_idle_go(keys, Closed::Leaving, now);
+        let keys: Vec<_> = self.slots.shared().into_iter().filter(|key| own(self, key)).collect();
+        keys.into_iter().for_each(|key| self.let_go(key, Closed::Leaving, false, now));
+    }
+
+    /// Every connection of today ends: idle ones now, others behind what runs on them.
+    fn recycle(&mut self, now: Instant) {
+        self.recycled = Some(now);
+        self.let_idle_go(self.slots.idle(), Closed::Reconnect, now);
+        for key in self.slots.shared() {
+            self.let_go(key, Closed::Reconnect, false, now);
+        }
+    }
+
+    /// Closes idle connections, but for those whose worker has not proved itself free behind its last exchange: a script
+    /// may still be at work there.
+    pub(super) fn let_idle_go(&mut self, keys: Vec<SlotKey>, reason: Closed, now: Instant) {
+        for key in keys {
+            match self.slots.try_get_mut(key) {
+                Some(slot) if slot.unfenced => self.probe(key, now),
+                Some(_) => self.close_idle(key, reason, now),
+                None => {}
+            }
+        }
+    }
+
+    fn named(&self, name: &str) -> Result<usize, CommandError> {
+        let mut found = self.endpoints.iter().filter(|(_, endpoint)| endpoint.name == name);
+        found.next().map(|(index, _)| index).ok_or_else(|| CommandError::NoEndpoint(name.to_owned()))
+    }
+
+    fn returned(&mut self, index: usize, now: Instant) {
+        self.directives.push_back(Directive::Returned { endpoint: index });
+        self.start_slowly(index, now);
+    }
+
+    /// It is to be tried again at `at`, and meanwhile used less, or not.
+    fn doubted(&mut self, index: usize, at: Instant, why: &'static str, now: Instant) {
+        let endpoint = &mut self.endpoints[index];
+        if endpoint.health.is_ejected() && endpoint.told_ejections != endpoint.health.ejections() {
+            endpoint.told_ejections = endpoint.health.ejections();
+            self.directives.push_back(Directive::Ejected { endpoint: index, why });
+        }
+        self.retry_by(at);
+        self.rank(index);
+        self.probe_idle(index, now);
+        if !self.any_hope() {
+            self.refuse_all(Refusal::NoEndpoint);
+        }
+    }
+
+    fn retry_by(&mut self, at: Instant) {
+        self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Never more than half of the endpoints are left alone for how their exchanges ended: where most of them break,
+    /// the fault is in what they are sent.
+    fn may_eject(&self) -> bool {
+        let (all, ejected) = self.ejected();
+        2 * (ejected + 1) <= all
+    }
+
+    /// Endpoints that do not drain, and how many of them are ejected.
+    fn ejected(&self) -> (usize, usize) {
+        let members = self.endpoints.iter().filter(|(_, endpoint)| !endpoint.is_draining());
+        members.fold((0, 0), |(all, ejected), (_, endpoint)| {
+            (all + 1, ejected + usize::from(endpoint.health.is_ejected()))
+        })
+    }
+
+    /// The next pause. Where most endpoints are ejected it is short: they are likelier to come back together.
+    fn pause(&mut self) -> Pause {
+        let (all, ejected) = self.ejected();
+        let longest = if 2 * ejected > all { PANIC_PAUSE } else { Duration::MAX };
+        Pause { early: self.chance(), longest }
+    }
+
+    /// 0.0 to 1.0 (xorshift64*, Vigna 2016); always 0.0 with the seed 0.
+    fn chance(&mut self) -> f64 {
+        self.seed ^= self.seed >> 12;
+        self.seed ^= self.seed << 25;
+        self.seed ^= self.seed >> 27;
+        (self.seed.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}

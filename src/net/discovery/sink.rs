@@ -1,0 +1,150 @@
+//! What a source tells, and what becomes of it: one list for the pool, a time for the metrics, a line for the log.
+
+use super::{Found, merge};
+use crate::{metrics::DiscoveryMetrics, mux::pool::Member, net::clock};
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+/// A source that cannot be asked is logged again this often.
+const REMIND: Duration = Duration::from_secs(60);
+/// A source is asked to look again, because of connections that failed, at most this often.
+const NUDGE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is done with the merged list.
+type Told = Box<dyn Fn(Vec<Member>) + Send + Sync>;
+
+/// What the sources of one pool have in common.
+pub(in crate::net) struct Sinks {
+    pool: String,
+    zone: Option<String>,
+    lists: Mutex<Lists>,
+    told: Told,
+    /// Somebody could not connect.
+    nudge: Notify,
+}
+
+struct Lists {
+    /// By source; `None`: it has not answered yet.
+    own: Vec<Option<Vec<Found>>>,
+    /// What was in use before these sources; stays until each of them has answered.
+    before: Vec<Found>,
+}
+
+/// Where one source tells what it found.
+pub(in crate::net) struct Sink {
+    sinks: Arc<Sinks>,
+    /// Its place among the sources of its pool.
+    index: usize,
+    /// As in the configuration.
+    name: String,
+    metrics: DiscoveryMetrics,
+    trouble: Mutex<Option<Trouble>>,
+    /// When it was last asked to look again.
+    nudged: Mutex<Option<Instant>>,
+}
+
+struct Trouble {
+    since: Instant,
+    logged: Instant,
+}
+
+impl Sinks {
+    /// `zone`: the own one. `told` is called with the merged list each time that a source has found something; while one
+    /// call runs there is no other.
+    pub(in crate::net) fn new(
+        pool: &str,
+        zone: Option<String>,
+        sources: usize,
+        before: Vec<Found>,
+        told: impl Fn(Vec<Member>) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let lists = Mutex::new(Lists { own: vec![None; sources], before });
+        Arc::new(Self { pool: pool.to_owned(), zone, lists, told: Box::new(told), nudge: Notify::new() })
+    }
+
+    pub(in crate::net) fn sink(self: &Arc<Self>, index: usize, name: String, metrics: DiscoveryMetrics) -> Sink {
+        Sink { sinks: self.clone(), index, name, metrics, trouble: Mutex::new(None), nudged: Mutex::new(None) }
+    }
+
+    /// Everything that is in use.
+    pub(in crate::net) fn all(&self) -> Vec<Found> {
+        let lists = self.lists.lock().expect("no panic under this lock");
+        lists.all().flatten().cloned().collect()
+    }
+
+    /// An endpoint could not be reached: it may have gone, with another in its place.
+    pub(in crate::net) fn nudge(&self) {
+        self.nudge.notify_waiters();
+    }
+}
+
+impl Lists {
+    fn all(&self) -> impl Iterator<Item = &Vec<Found>> {
+        self.own.iter().flatten().chain([&self.before])
+    }
+}
+
+impl Sink {
+    /// The whole list of this source, empty or not.
+    pub(in crate::net) fn found(&self, all: Vec<Found>) {
+        self.confirmed();
+        self.metrics.endpoints(all.len());
+        // Nothing that can panic is done under these locks but what the pool does, whose lock is as strict.
+        let mut lists = self.sinks.lists.lock().expect("no panic under this lock");
+        if let Some(list) = lists.own.get_mut(self.index) {
+            *list = Some(all);
+        }
+        if lists.own.iter().all(Option::is_some) {
+            lists.before.clear();
+        }
+        (self.sinks.told)(merge(lists.all(), self.sinks.zone.as_deref()));
+    }
+
+    /// Asked or heard with success; nothing is new.
+    pub(in crate::net) fn confirmed(&self) {
+        self.metrics.succeeded();
+        let trouble = self.trouble.lock().expect("no panic under this lock").take();
+        if let Some(Trouble { since, .. }) = trouble {
+            let lasted = clock::now() - since;
+            tracing::info!(pool = self.sinks.pool, source = self.name, "discovery works again after {lasted:.1?}");
+        }
+    }
+
+    /// It could not be asked; what it found before stays.
+    pub(in crate::net) fn failed(&self, words: impl Display) {
+        let now = clock::now();
+        let mut trouble = self.trouble.lock().expect("no panic under this lock");
+        let lasted = match trouble.as_mut() {
+            None => {
+                *trouble = Some(Trouble { since: now, logged: now });
+                Duration::ZERO
+            }
+            Some(trouble) if now - trouble.logged >= REMIND => {
+                trouble.logged = now;
+                now - trouble.since
+            }
+            Some(_) => return,
+        };
+        drop(trouble);
+        let (pool, source) = (&self.sinks.pool, &self.name);
+        tracing::warn!(
+            pool,
+            source,
+            "discovery has failed for {:.0} s: {words}; the endpoints found before stay in use",
+            lasted.as_secs_f64()
+        );
+    }
+
+    /// Ready when somebody could not connect to an endpoint: worth looking again.
+    pub(in crate::net) async fn nudged(&self) {
+        self.sinks.nudge.notified().await;
+        let last = self.nudged.lock().expect("no panic under this lock").replace(clock::now());
+        if let Some(early) = last.and_then(|last| NUDGE_PAUSE.checked_sub(clock::now() - last)) {
+            tokio::time::sleep(early).await;
+        }
+    }
+}
