@@ -2,9 +2,11 @@
 
 use super::{
     clock,
+    delivery::Delivery,
     exchange::broken_or_lost,
     pool::{Facts, SharedPool},
     scratch,
+    settle::SILENCE,
     target::Target,
     upstream::Upstream,
 };
@@ -126,6 +128,7 @@ impl Channel {
             values: None,
             stalled: false,
             reported: false,
+            arrival: None,
         };
         let end = poll_fn(|context| self.poll_drive(context, &mut upstream, &mut drive)).await;
         // First the connection, then its place: the next one may be opened at once.
@@ -165,7 +168,7 @@ impl Channel {
             }
         }
         if drive.send_error.is_none()
-            && let Poll::Ready(Err(kind)) = self.poll_send(context, upstream, drive.pool)
+            && let Poll::Ready(Err(kind)) = self.poll_send(context, upstream, drive)
         {
             // What the application had said before it closed is heard yet; its end comes as an event.
             drive.send_error = Some(kind);
@@ -186,7 +189,28 @@ impl Channel {
             // Others get their turn.
             context.waker().wake_by_ref();
         }
+        if let Some(kind) = self.look_at_arrival(upstream, drive) {
+            return Poll::Ready(kind);
+        }
         self.poll_rest(context, drive)
+    }
+
+    /// Has what was sent arrived? A host that is gone, or cut off, says nothing by itself. Returns how the connection ended,
+    /// if that has lasted for too long.
+    fn look_at_arrival(&self, upstream: &Upstream, drive: &mut Drive<'_>) -> Option<Kind> {
+        let now = clock::now();
+        let arrival = drive.arrival.as_mut().filter(|arrival| arrival.look_at <= now)?;
+        let Delivery::Waiting(since_heard) = upstream.delivery() else {
+            drive.arrival = None;
+            return None;
+        };
+        arrival.look_at = now + SILENCE;
+        let silent = since_heard.min(now - arrival.sent);
+        if silent >= SILENCE && !std::mem::replace(&mut arrival.reported, true) {
+            drive.pool.silent(&self.target);
+        }
+        let gone = silent >= drive.pool.config().timeouts.prove;
+        gone.then(|| Kind::Lost(format!("its host has acknowledged nothing for {silent:.1?}")))
     }
 
     /// Ready when everything is sent, or cannot be.
@@ -194,7 +218,7 @@ impl Channel {
         &self,
         context: &mut Context<'_>,
         upstream: &mut Upstream,
-        pool: &SharedPool,
+        drive: &mut Drive<'_>,
     ) -> Poll<Result<(), Kind>> {
         let mut total = 0;
         let result = self.with(|inner| {
@@ -215,7 +239,11 @@ impl Channel {
         });
         if total > 0 {
             upstream.quick_acks();
-            pool.metrics.bytes(Direction::Request, total);
+            drive.pool.metrics.bytes(Direction::Request, total);
+            drive.arrival.get_or_insert_with(|| {
+                let sent = clock::now();
+                Arrival { sent, look_at: sent + SILENCE, reported: false }
+            });
         }
         result
     }
@@ -292,8 +320,14 @@ impl Channel {
                 drive.pool.channel_let_go(self.key, Closed::MaxRequests, false);
             }
             let look = drive.look_at_stall(self.key, stalled_since);
-            let next = [deadline, look].into_iter().flatten().min();
+            let arrival = drive.arrival.as_ref().map(|arrival| arrival.look_at);
+            let next = [deadline, look, arrival].into_iter().flatten().min();
             if drive.alarm.poll(context, next).is_pending() {
+                return Poll::Pending;
+            }
+            if arrival.is_some_and(|at| at <= now) {
+                // It is looked at outside of this.
+                context.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
@@ -321,6 +355,17 @@ struct Drive<'a> {
     /// The core would not take what is in `carry`.
     stalled: bool,
     /// The pool has been told of that.
+    reported: bool,
+    /// Of what was sent and is not known to have arrived.
+    arrival: Option<Arrival>,
+}
+
+/// Bytes that the other side has not acknowledged, for all that is known.
+struct Arrival {
+    /// When the first of them was sent.
+    sent: Instant,
+    look_at: Instant,
+    /// The pool has been told that it does not.
     reported: bool,
 }
 

@@ -297,7 +297,7 @@ impl<'a> Exchange<'a> {
             return Ok(());
         }
         if !std::mem::replace(&mut self.reported, true) {
-            self.pool.silent(self.leased.facts.target.index);
+            self.pool.silent(&self.leased.facts.target);
         }
         let timeouts = &self.pool.config().timeouts;
         match self.repeatable {

@@ -4,7 +4,9 @@ use super::{
     channel::{Channel, Place},
     clock,
     discovery::{Discovery, Surroundings},
-    join, settle,
+    join,
+    observe::observe,
+    settle,
     target::Target,
     upstream::Upstream,
 };
@@ -19,7 +21,7 @@ use crate::{
         policy::Policy,
         pool::{
             Arrival, Directive, Handshake, Learned, Lease, Member, OpenFailure, Pool, Settling, Share, SlotKey,
-            WaiterKey,
+            WaiterKey, Workers,
         },
         proof::Clean,
         reply::Finished,
@@ -38,7 +40,7 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// What a waiter is told.
 type Grant = Result<Granted, Refusal>;
@@ -57,6 +59,8 @@ pub(super) struct SharedPool {
     policy: ArcSwap<Policy>,
     pub(super) metrics: PoolMetrics,
     ticker: Arc<clock::Ticker>,
+    /// Changes with the settings.
+    settings: watch::Sender<()>,
     discovery: Mutex<Option<Discovery>>,
     inner: Mutex<Inner>,
     next_id: AtomicU16,
@@ -95,6 +99,7 @@ impl SharedPool {
             policy: ArcSwap::from_pointee(Policy::new(config)),
             metrics,
             ticker: ticker.clone(),
+            settings: watch::Sender::new(()),
             discovery: Mutex::new(None),
             inner: Mutex::new(inner),
             next_id: AtomicU16::new(1),
@@ -114,6 +119,7 @@ impl SharedPool {
             }
             inner.core.reconfigure(config, clock::now());
         });
+        self.settings.send_replace(());
         self.discover(config, surroundings);
     }
 
@@ -185,11 +191,6 @@ impl SharedPool {
     /// What went in front of a request was not answered at once.
     pub(super) fn fence_late(&self, endpoint: usize) {
         self.lock().core.fence_late(endpoint, clock::now());
-    }
-
-    /// The peer of a leased connection acknowledges nothing.
-    pub(super) fn silent(self: &Arc<Self>, endpoint: usize) {
-        self.change(|inner| inner.core.silent(endpoint, clock::now()));
     }
 
     /// What went in front of a request met a connection that the application had closed.
@@ -303,7 +304,10 @@ impl SharedPool {
         match directive {
             Directive::Found { endpoint, address } => {
                 let metrics = self.metrics.endpoint(&address.to_string());
-                inner.targets.insert(endpoint, Arc::new(Target::new(endpoint, address, metrics)));
+                let target = Arc::new(Target::new(endpoint, address, metrics));
+                inner.targets.insert(endpoint, target.clone());
+                let watched = self.application == Application::PhpFpm;
+                return watched.then_some(Task::Observe { target });
             }
             Directive::Ejected { endpoint, why } => {
                 let endpoint = inner.target(endpoint);
@@ -315,7 +319,9 @@ impl SharedPool {
                 endpoint.ejected.store(false, Ordering::Relaxed);
                 tracing::info!(pool = self.name, %endpoint, "endpoint is used again");
             }
-            Directive::Forget { endpoint } => _ = inner.targets.remove(&endpoint),
+            Directive::Forget { endpoint } => {
+                inner.targets.remove(&endpoint).into_iter().for_each(|target| target.gone.cancel());
+            }
             Directive::Open { key, endpoint, handshake } => {
                 let target = inner.target(endpoint);
                 target.metrics.opened();
@@ -404,6 +410,7 @@ impl Inner {
 
 /// A directive that takes time.
 enum Task {
+    Observe { target: Arc<Target> },
     Open { key: SlotKey, target: Arc<Target>, handshake: Handshake },
     Probe { settling: Settling, connection: Upstream, target: Arc<Target> },
 }
@@ -411,6 +418,7 @@ enum Task {
 impl Task {
     fn start(self, pool: &Arc<SharedPool>) {
         match self {
+            Self::Observe { target } => _ = tokio::spawn(observe(Arc::downgrade(pool), target)),
             Self::Open { key, target, handshake } if pool.application == Application::PhpFpm => {
                 tokio::spawn(settle::open(pool.clone(), key, target, handshake));
             }
@@ -435,6 +443,37 @@ fn rand_seed() -> u64 {
 #[expect(clippy::disallowed_methods, reason = "no runtime, and so no clock of its own, on the thread that scrapes")]
 fn std_now() -> Instant {
     Instant::now()
+}
+
+/// Reports of an endpoint that is watched.
+impl SharedPool {
+    pub(super) fn settings(&self) -> watch::Receiver<()> {
+        self.settings.subscribe()
+    }
+
+    /// What its status page says.
+    pub(super) fn workers(self: &Arc<Self>, target: &Arc<Target>, workers: Option<Workers>) {
+        self.of(target, |core| core.workers(target.index, workers, clock::now()));
+    }
+
+    /// An active check failed, or not.
+    pub(super) fn checked(self: &Arc<Self>, target: &Arc<Target>, well: bool) {
+        self.of(target, |core| core.checked(target.index, well, clock::now()));
+    }
+
+    /// The other side of a connection that is in use acknowledges nothing.
+    pub(super) fn silent(self: &Arc<Self>, target: &Arc<Target>) {
+        self.of(target, |core| core.silent(target.index, clock::now()));
+    }
+
+    /// The core's index may be another's by now.
+    fn of(self: &Arc<Self>, target: &Arc<Target>, change: impl FnOnce(&mut Pool<oneshot::Sender<Grant>, Upstream>)) {
+        self.change(|inner| {
+            if inner.targets.get(&target.index).is_some_and(|known| Arc::ptr_eq(known, target)) {
+                change(&mut inner.core);
+            }
+        });
+    }
 }
 
 /// Reports of a connection being opened.

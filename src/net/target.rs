@@ -5,6 +5,7 @@ use std::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
 };
+use tokio_util::sync::CancellationToken;
 
 /// The core knows endpoints by an index that comes again once one has been forgotten; an exchange, a log line and a count
 /// belong to this instead.
@@ -13,13 +14,15 @@ pub(super) struct Target {
     pub(super) index: usize,
     pub(super) address: EndpointAddress,
     pub(super) metrics: EndpointMetrics,
+    /// It is no member of its pool any more.
+    pub(super) gone: CancellationToken,
     /// It is left alone: that it fails is known, and logged no more.
     pub(super) ejected: AtomicBool,
 }
 
 impl Target {
     pub(super) fn new(index: usize, address: EndpointAddress, metrics: EndpointMetrics) -> Self {
-        Self { index, address, metrics, ejected: AtomicBool::new(false) }
+        Self { index, address, metrics, gone: CancellationToken::new(), ejected: AtomicBool::new(false) }
     }
 
     /// A line about an attempt that failed: a warning, unless its endpoint is known to fail.
