@@ -1,19 +1,29 @@
-//! /metrics, /livez and /readyz, on a thread of their own so that a scrape never delays a request.
+//! /metrics, /livez and /readyz, the state as JSON and the operator's verbs, on a thread of their own so that a scrape
+//! never delays a request.
 //!
 //! What is asked of the running process comes in as a [`Process`]: this layer knows neither pools nor sockets of the
 //! data plane.
 
+mod guard;
+mod json;
 mod page;
+mod route;
 mod server;
+mod show;
 mod sockets;
+mod verb;
 
 use crate::{
-    metrics::{Metrics, SocketCounts},
-    mux::snapshot::PoolSnapshot,
+    config::Verbs,
+    metrics::Metrics,
+    mux::{
+        command::{Command, CommandError},
+        snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
+    },
 };
 use std::{
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,12 +34,30 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use sockets::SocketPorts;
+use sockets::SocketPorts;
 
-/// What the admin server asks of the process it belongs to. Called on the admin thread; nothing here may wait.
+/// What the admin server asks of the process it belongs to. Called on the admin thread; nothing here may wait, and a
+/// pool's lock is taken for microseconds at most.
 pub trait Process: Send + Sync + 'static {
-    /// Every pool by name, endpoints in the order of the configuration. Takes each pool's lock for microseconds.
+    /// Every pool by name, in an order that stays.
     fn pools(&self) -> Vec<(String, PoolSnapshot)>;
+
+    /// One of them. `None`, here and below: there is no such pool.
+    fn pool(&self, name: &str) -> Option<PoolSnapshot> {
+        self.pools().into_iter().find_map(|(known, pool)| (known == name).then_some(pool))
+    }
+
+    /// The connections of a pool to its applications.
+    fn connections(&self, pool: &str) -> Option<Vec<ConnectionSnapshot>>;
+
+    /// How many exchanges wait for a connection, and the first of them, `at_most` so many.
+    fn waiters(&self, pool: &str, at_most: usize) -> Option<(usize, Vec<WaiterSnapshot>)>;
+
+    /// Carries out what an operator asks for; what follows from it may take longer than the call.
+    fn command(&self, pool: &str, command: &Command) -> Option<Result<(), CommandError>>;
+
+    /// Who may ask for that, as configured now.
+    fn verbs(&self) -> Verbs;
 
     /// All listeners are bound and the process is not draining.
     fn ready(&self) -> bool;
@@ -37,8 +65,8 @@ pub trait Process: Send + Sync + 'static {
     /// Asks the data plane's event loop for a sign of life, which it gives at its next turn.
     fn ping(&self) -> oneshot::Receiver<()>;
 
-    /// The TCP ports whose sockets in TIME_WAIT are counted.
-    fn ports(&self) -> SocketPorts;
+    /// The TCP ports that listeners are bound to now.
+    fn ports(&self) -> Vec<u16>;
 }
 
 /// What the admin server serves.
@@ -57,7 +85,7 @@ pub struct Limits {
     /// kept connection may be quiet.
     pub read_head: Duration,
     /// A connection takes no new request after so long, and is closed when its last one is answered: one that never
-    /// reads its response does not hold a place for ever.
+    /// reads its response does not hold a place for ever. Verbs are waited for no longer than this.
     pub connection_age: Duration,
     /// How long running answers may go on after a connection's age or the end of the server.
     pub grace: Duration,
@@ -157,7 +185,18 @@ async fn keep_up(metrics: Arc<Metrics>) {
 
 impl AdminState {
     fn scrape(&self) -> String {
-        let sockets: SocketCounts = sockets::count(&self.process.ports());
-        self.metrics.render(&self.process.pools(), &sockets)
+        let pools = self.process.pools();
+        // Those of endpoints as they are now: they come and go.
+        let sockets = sockets::count(&SocketPorts::new(upstream_ports(&pools), self.process.ports()));
+        self.metrics.render(&pools, &sockets)
     }
 }
+
+/// An endpoint's name is its address, or the path of a socket, which has no port.
+fn upstream_ports(pools: &[(String, PoolSnapshot)]) -> Vec<u16> {
+    let endpoints = pools.iter().flat_map(|(_, pool)| &pool.endpoints);
+    endpoints.filter_map(|endpoint| Some(endpoint.name.parse::<SocketAddr>().ok()?.port())).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,12 @@
 //! Accepts connections and speaks HTTP/1.1 on them.
 
-use super::{AdminState, Limits, page};
+use super::{
+    AdminState, Limits,
+    page::{self, Client},
+};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -40,8 +43,8 @@ async fn accept(
         // Nobody closes this semaphore.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(serve_connection(stream, state.clone(), limits, stop.clone(), place));
+            Ok((stream, address)) => {
+                connections.spawn(serve_connection(stream, address, state.clone(), limits, stop.child_token(), place));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an admin connection");
@@ -51,24 +54,26 @@ async fn accept(
     }
 }
 
-/// Holds its place among the connections until it returns.
+/// Holds its place among the connections until it returns. `ending` is cancelled when the server stops.
 async fn serve_connection(
     stream: TcpStream,
+    address: SocketAddr,
     state: AdminState,
     limits: Limits,
-    stop: CancellationToken,
+    ending: CancellationToken,
     _place: OwnedSemaphorePermit,
 ) {
-    let state = &state;
-    let service = service_fn(async |request| Ok::<_, Infallible>(page::respond(state, limits, &request).await));
+    let (state, client) = (&state, &Client { address, ending: &ending });
+    let service = service_fn(async |request| Ok::<_, Infallible>(page::respond(state, limits, client, &request).await));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.read_head).max_buf_size(MAX_HEAD);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
 
     let running = time::timeout(limits.connection_age, connection.as_mut());
-    if let Some(Ok(ended)) = stop.run_until_cancelled(running).await {
+    if let Some(Ok(ended)) = ending.run_until_cancelled(running).await {
         return log_end(ended);
     }
+    ending.cancel();
     connection.as_mut().graceful_shutdown();
     if let Ok(ended) = time::timeout(limits.grace, connection).await {
         log_end(ended);

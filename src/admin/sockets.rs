@@ -14,13 +14,22 @@ const TIME_WAIT: &str = "06";
 /// Bytes read at once. A table may have a hundred thousand lines of 150 bytes: it is never held as a whole.
 const CHUNK: usize = 32 * 1024;
 
-/// The TCP ports whose sockets are ours. Ports and not addresses: endpoints are names, whose addresses change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SocketPorts {
-    /// Ports that endpoints listen on.
-    pub upstream: Vec<u16>,
+/// The TCP ports whose sockets are ours. Ports and not addresses: an endpoint that has gone leaves its sockets behind, and
+/// most often another one with the same port.
+pub(super) struct SocketPorts {
+    /// Ports that endpoints listen on, each once.
+    upstream: Vec<u16>,
     /// Ports that our listeners are bound to.
-    pub downstream: Vec<u16>,
+    downstream: Vec<u16>,
+}
+
+impl SocketPorts {
+    pub(super) fn new(mut upstream: Vec<u16>, downstream: Vec<u16>) -> Self {
+        // Hundreds of endpoints have one port, and every socket of the system is compared with these.
+        upstream.sort_unstable();
+        upstream.dedup();
+        Self { upstream, downstream }
+    }
 }
 
 /// Reads the tables. What is not there (another system, a restricted /proc) is `None`.
@@ -122,7 +131,7 @@ mod tests {
 
     /// php-fpm on 9000 (0x2328), a listener of ours on 9001 (0x2329).
     fn ports() -> SocketPorts {
-        SocketPorts { upstream: vec![9000], downstream: vec![9001] }
+        SocketPorts::new(vec![9000, 9000], vec![9001])
     }
 
     #[test]
