@@ -1,9 +1,16 @@
 //! The command line, and how a process that cannot run says so.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
-use fcgimux::config::{Config, ConfigError, Flags, key_at, zone_from_text};
+use fcgimux::{
+    ConfigFile,
+    config::{Config, ConfigError, Flags, key_at, zone_from_text},
+};
 
 /// The command line or the configuration is wrong (`EX_USAGE` in sysexits.h). Clap's own 2 is what shells use.
 const BAD_USAGE: u8 = 64;
@@ -111,7 +118,8 @@ struct Short {
 
 /// What the process is to do.
 pub(crate) enum Action {
-    Run(Config),
+    /// With the file that the configuration came from, if it came from one.
+    Run(Box<Config>, Option<ConfigFile>),
     /// Nothing more: all has been said, and this is how it ends.
     Exit(ExitCode),
 }
@@ -122,54 +130,47 @@ pub(crate) fn parse() -> Action {
         Ok(line) => line,
         Err(error) => return Action::Exit(refuse_line(&error)),
     };
+    let zone = match zone_of_environment() {
+        Ok(zone) => zone,
+        Err(code) => return Action::Exit(code),
+    };
     match line {
-        CommandLine { command: Some(Command::Check { file }), .. } => Action::Exit(check(&file)),
-        CommandLine { config: Some(file), .. } => match Config::from_file(&file) {
-            Ok(config) => run(config),
+        CommandLine { command: Some(Command::Check { file }), .. } => Action::Exit(check(&file, zone)),
+        CommandLine { config: Some(file), .. } => match ConfigFile::open(&file, zone) {
+            Ok((file, config)) => Action::Run(Box::new(config), Some(file)),
             Err(error) => Action::Exit(refuse_file(&error)),
         },
-        CommandLine { short, .. } => match Config::for_upstreams(&short.into()) {
-            Ok(config) => run(config),
-            Err(violations) => {
-                eprintln!("{violations}");
-                Action::Exit(BAD_USAGE.into())
+        CommandLine { mut short, .. } => {
+            short.zone = short.zone.or(zone);
+            match Config::for_upstreams(&short.into()) {
+                Ok(config) => Action::Run(Box::new(config), None),
+                Err(violations) => {
+                    eprintln!("{violations}");
+                    Action::Exit(BAD_USAGE.into())
+                }
             }
-        },
+        }
     }
 }
 
-fn run(config: Config) -> Action {
-    match in_zone(config) {
-        Ok(config) => Action::Run(config),
-        Err(code) => Action::Exit(code),
-    }
+/// Of a process whose configuration names none. One that is empty is none.
+fn zone_of_environment() -> Result<Option<String>, ExitCode> {
+    let Some(zone) = std::env::var_os(ZONE_VARIABLE).filter(|zone| !zone.is_empty()) else { return Ok(None) };
+    let zone = zone_from_text(&zone.to_string_lossy()).map_err(|message| {
+        eprintln!("{ZONE_VARIABLE}: {message}");
+        ExitCode::from(BAD_USAGE)
+    })?;
+    Ok(Some(zone))
 }
 
-/// The zone of the environment, where the configuration names none. One that is empty is none.
-fn in_zone(mut config: Config) -> Result<Config, ExitCode> {
-    let given = std::env::var_os(ZONE_VARIABLE).filter(|zone| !zone.is_empty() && config.zone.is_none());
-    if let Some(zone) = given {
-        let zone = zone_from_text(&zone.to_string_lossy());
-        config.zone = Some(zone.map_err(|message| {
-            eprintln!("${ZONE_VARIABLE}: {message}");
-            ExitCode::from(BAD_USAGE)
-        })?);
-    }
-    Ok(config)
-}
-
-fn check(file: &std::path::Path) -> ExitCode {
-    let config = match Config::from_file(file) {
-        Ok(config) => in_zone(config),
-        Err(error) => return refuse_file(&error),
-    };
-    match config {
-        Ok(config) => {
+fn check(file: &Path, zone: Option<String>) -> ExitCode {
+    match ConfigFile::open(file, zone) {
+        Ok((_, config)) => {
             // Whoever reads it may have seen enough and gone (`| head`), which changes nothing about the file.
             let _ = std::io::stdout().write_all(config.to_yaml().as_bytes());
             ExitCode::SUCCESS
         }
-        Err(code) => code,
+        Err(error) => refuse_file(&error),
     }
 }
 

@@ -10,7 +10,9 @@ pub mod log;
 pub mod metrics;
 pub mod mux;
 pub mod net;
+mod reload;
 mod run;
 pub mod wire;
 
+pub use reload::ConfigFile;
 pub use run::{RunError, run, run_until};

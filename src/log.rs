@@ -2,10 +2,35 @@
 
 use crate::config::{Log, LogFormat, LogLevel};
 use std::{
+    fmt,
     io::{self, IsTerminal},
-    sync::Once,
+    sync::{
+        Once, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
-use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Registry,
+    filter::Targets,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, Full, Json, Writer},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
+};
+
+/// Ours: by module, and the access log. Other crates say in their own words what we say in the operator's, and are only
+/// heard of errors.
+const OWN: [&str; 2] = [env!("CARGO_CRATE_NAME"), "access"];
+
+/// Set once the log is installed.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+/// Lines are JSON.
+static JSON: AtomicBool = AtomicBool::new(true);
 
 /// Sets up the log of the whole process. The first call wins: what is logged where is decided once, and tests that
 /// start the program several times in one process are no error.
@@ -16,19 +41,30 @@ pub fn init(log: &Log) {
     INSTALLED.call_once(|| install(log));
 }
 
+/// Level and format are others from now on.
+pub fn adapt(log: &Log) {
+    JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
+    if let Some(filter) = FILTER.get() {
+        // The only error: the program that embeds this library has dropped the log, and nobody hears it.
+        _ = filter.reload(targets(log.level));
+    }
+}
+
 fn install(log: &Log) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level(log.level))
+    let (filter, handle) = reload::Layer::new(targets(log.level));
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Lines::default())
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // Targets are paths of modules: they would make every move of code a change of the log.
-        .with_target(false);
-    let installed = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        LogFormat::Text => builder.try_init(),
-    };
+        .with_ansi(io::stderr().is_terminal());
+    JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
     // The only error: a program that embeds this library has a log already, and keeps it.
-    drop(installed);
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        _ = FILTER.set(handle);
+    }
+}
+
+fn targets(own: LogLevel) -> Targets {
+    Targets::new().with_default(LevelFilter::ERROR).with_targets(OWN.map(|target| (target, level(own))))
 }
 
 fn level(level: LogLevel) -> LevelFilter {
@@ -40,18 +76,51 @@ fn level(level: LogLevel) -> LevelFilter {
     }
 }
 
+/// Both formats, of which the one that [`JSON`] says is written.
+///
+/// Without targets: these are paths of modules, and would make every move of code a change of the log.
+struct Lines {
+    json: Format<Json>,
+    text: Format<Full>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let json = Format::default().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        Self { json: json.with_target(false), text: Format::default().with_target(false) }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        match JSON.load(Ordering::Relaxed) {
+            true => self.json.format_event(context, line, event),
+            false => self.text.format_event(context, line, event),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_second_call_changes_nothing_and_is_no_error() {
+    fn a_second_call_changes_nothing_and_is_no_error_and_another_level_takes_effect() {
         init(&Log { level: LogLevel::Error, format: LogFormat::Json, access: false });
         let first = LevelFilter::current();
         for level in [LogLevel::Error, LogLevel::Debug] {
             init(&Log { level, format: LogFormat::Text, access: true });
             assert_eq!(LevelFilter::current(), first);
         }
+        assert!(!tracing::enabled!(tracing::Level::DEBUG));
+        adapt(&Log { level: LogLevel::Debug, format: LogFormat::Text, access: false });
+        assert!(tracing::enabled!(tracing::Level::DEBUG) && !JSON.load(Ordering::Relaxed));
+        adapt(&Log { level: LogLevel::Error, format: LogFormat::Json, access: false });
+        assert!(!tracing::enabled!(tracing::Level::DEBUG) && JSON.load(Ordering::Relaxed));
     }
 
     #[test]

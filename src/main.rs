@@ -6,12 +6,12 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let config = match cli::parse() {
-        cli::Action::Run(config) => config,
+    let (config, file) = match cli::parse() {
+        cli::Action::Run(config, file) => (config, file),
         cli::Action::Exit(code) => return code,
     };
     fcgimux::log::init(&config.log);
-    match fcgimux::run(&config) {
+    match fcgimux::run(&config, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fcgimux: {error}");

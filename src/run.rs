@@ -1,11 +1,15 @@
 //! The whole program: listeners bound, the admin thread started, the data plane served until it is told to stop.
 
 use crate::{
-    admin::{self, AdminState, AdminThread, SocketPorts},
-    config::{Config, EndpointAddress, Origin},
+    admin::{self, AdminState, AdminThread},
+    config::{Config, Verbs},
     metrics::Metrics,
-    mux::snapshot::PoolSnapshot,
+    mux::{
+        command::{Command, CommandError},
+        snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
+    },
     net::{ListenError, Net, View},
+    reload::{self, ConfigFile},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -21,6 +25,7 @@ use tokio::{
     runtime::{Builder, Handle, Runtime},
     signal::unix::{SignalKind, signal},
     sync::oneshot,
+    task::JoinHandle,
 };
 
 /// Why the program could not run, or not to its end.
@@ -38,15 +43,16 @@ pub enum RunError {
     Forced,
 }
 
-/// Runs until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+/// Runs until SIGTERM or SIGINT, then drains; a second signal ends it at once. The file of the configuration, if there is
+/// one, is read again at SIGHUP and when it has changed.
 ///
 /// # Errors
 /// It could not start, or had to cut connections.
-pub fn run(config: &Config) -> Result<(), RunError> {
+pub fn run(config: &Config, file: Option<ConfigFile>) -> Result<(), RunError> {
     let runtime = runtime(config)?;
-    let (mut term, mut int) = {
+    let (mut term, mut int, hangup) = {
         let _entered = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
     };
     let (first, second) = (oneshot::channel(), oneshot::channel());
     runtime.spawn(async move {
@@ -58,7 +64,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         }
     });
     let forced = second.1;
-    let done = run_on(&runtime, config, async { _ = first.1.await }, async { _ = forced.await });
+    let watch = |running| runtime.spawn(reload::watch(running, file, hangup));
+    let done = run_on(&runtime, config, Some(watch), async { _ = first.1.await }, async { _ = forced.await });
     // What is left are tasks of connections that have been cut.
     runtime.shutdown_background();
     done
@@ -69,7 +76,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 /// # Errors
 /// As for [`run`].
 pub fn run_until(config: &Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-    run_on(&runtime(config)?, config, stop, std::future::pending())
+    let never = None::<fn(reload::Running) -> JoinHandle<()>>;
+    run_on(&runtime(config)?, config, never, stop, std::future::pending())
 }
 
 fn runtime(config: &Config) -> io::Result<Runtime> {
@@ -79,9 +87,11 @@ fn runtime(config: &Config) -> io::Result<Runtime> {
     }
 }
 
+/// `watch` begins to watch for other configurations.
 fn run_on(
     runtime: &Runtime,
     config: &Config,
+    watch: Option<impl FnOnce(reload::Running) -> JoinHandle<()>>,
     stop: impl Future<Output = ()>,
     forced: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
@@ -91,14 +101,20 @@ fn run_on(
     let admin = bind_admin(config)?;
     let net = {
         let _entered = runtime.enter();
-        Net::bind(config, &metrics)?
+        Net::start(config, &metrics)?
     };
-    let process = Arc::new(Running::new(config, &net, runtime.handle().clone()));
+    let process = Arc::new(Running::new(&net, runtime.handle().clone()));
     let admin = start_admin(admin, &metrics, &process)?;
     tracing::info!(config = %config, "fcgimux {} serves", env!("CARGO_PKG_VERSION"));
+    let running = reload::Running { net: net.clone(), metrics, config: config.clone() };
+    let watch = watch.map(|watch| watch(running));
+    let draining = || {
+        process.draining.store(true, Ordering::Relaxed);
+        watch.iter().for_each(JoinHandle::abort);
+    };
     let served = runtime.block_on(async {
         tokio::select! {
-            left = net.serve(stop, || process.draining.store(true, Ordering::Relaxed)) => Ok(left),
+            left = net.serve(stop, draining) => Ok(left),
             () = forced => Err(RunError::Forced),
         }
     });
@@ -144,29 +160,41 @@ fn raise_file_limit(config: &Config) {
 /// What the admin server may ask.
 struct Running {
     view: View,
-    ports: SocketPorts,
     data_plane: Handle,
     draining: AtomicBool,
 }
 
 impl Running {
-    fn new(config: &Config, net: &Net, data_plane: Handle) -> Self {
-        let view = net.view();
-        let endpoints = config.pools.iter().flat_map(|pool| &pool.endpoints);
-        // What ports a service or a file leads to is not known here.
-        let upstream = endpoints.filter_map(|endpoint| match &endpoint.origin {
-            Origin::Address(EndpointAddress::Tcp(address)) => Some(address.port()),
-            Origin::Dns { port, .. } => Some(*port),
-            _ => None,
-        });
-        let ports = SocketPorts { upstream: upstream.collect(), downstream: view.ports.clone() };
-        Self { view, ports, data_plane, draining: AtomicBool::new(false) }
+    fn new(net: &Net, data_plane: Handle) -> Self {
+        Self { view: net.view(), data_plane, draining: AtomicBool::new(false) }
     }
 }
 
 impl admin::Process for Running {
     fn pools(&self) -> Vec<(String, PoolSnapshot)> {
         self.view.pools()
+    }
+
+    fn pool(&self, name: &str) -> Option<PoolSnapshot> {
+        self.view.pool(name)
+    }
+
+    fn connections(&self, pool: &str) -> Option<Vec<ConnectionSnapshot>> {
+        self.view.connections(pool)
+    }
+
+    fn waiters(&self, pool: &str, at_most: usize) -> Option<(usize, Vec<WaiterSnapshot>)> {
+        self.view.waiters(pool, at_most)
+    }
+
+    fn command(&self, pool: &str, command: &Command) -> Option<Result<(), CommandError>> {
+        // Connections that are opened for it belong to the data plane.
+        let _entered = self.data_plane.enter();
+        self.view.command(pool, command)
+    }
+
+    fn verbs(&self) -> Verbs {
+        self.view.verbs()
     }
 
     /// It is asked only once every listener is bound.
@@ -181,7 +209,7 @@ impl admin::Process for Running {
         answer
     }
 
-    fn ports(&self) -> SocketPorts {
-        self.ports.clone()
+    fn ports(&self) -> Vec<u16> {
+        self.view.ports()
     }
 }

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the top. A file may name only layers of its own line or of a line below; `config` and `wire` share the
 /// bottom and know nothing of each other.
-const LAYERS: [(&str, u8); 11] = [
+const LAYERS: [(&str, u8); 12] = [
     ("main", 0),
     ("cli", 0),
     ("lib", 1),
     ("run", 1),
+    ("reload", 1),
     ("log", 1),
     ("admin", 2),
     ("net", 3),

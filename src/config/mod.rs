@@ -9,6 +9,7 @@
 
 mod address;
 mod build;
+mod changes;
 mod defaults;
 mod file;
 mod flags;
@@ -24,6 +25,7 @@ mod word;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
+pub use changes::{Changes, Difference};
 pub use defaults::{KEYS, Key, key_at};
 pub use flags::Flags;
 pub use load::read;

@@ -13,7 +13,7 @@ use super::{
 const HIDDEN: &str = "***";
 
 #[derive(Clone, Copy, PartialEq)]
-enum Secrets {
+pub(super) enum Secrets {
     Hidden,
     /// Only so that a test can read back all of what is written.
     #[cfg(test)]
@@ -52,11 +52,23 @@ impl fmt::Debug for Params {
 
 fn tree(config: &Config, secrets: Secrets) -> Node {
     let pools = config.pools.iter().map(|pool| (pool.name.clone(), pool_tree(pool, secrets))).collect();
-    let log = &config.log;
-    let listen = or_off(config.admin.listen, Node::text);
     let mut entries = vec![
         ("listeners", Node::List(config.listeners.iter().map(listener_tree).collect())),
         ("pools", Node::Map(pools)),
+    ];
+    entries.extend(rest(config));
+    map(entries)
+}
+
+/// What stands beside listeners and pools.
+pub(super) fn rest_tree(config: &Config) -> Node {
+    map(rest(config))
+}
+
+fn rest(config: &Config) -> Vec<(&'static str, Node)> {
+    let log = &config.log;
+    let listen = or_off(config.admin.listen, Node::text);
+    let mut entries = vec![
         ("admin", Node::map([("listen", listen), ("verbs", Node::text(config.admin.verbs.word()))])),
         (
             "log",
@@ -73,10 +85,10 @@ fn tree(config: &Config, secrets: Secrets) -> Node {
     entries.push(("dns", Node::map([("servers", Node::List(servers))])));
     entries.push(("threads", count(config.threads.get())));
     entries.push(("drain", Node::map([("deadline", duration(config.drain_deadline))])));
-    map(entries)
+    entries
 }
 
-fn listener_tree(listener: &Listener) -> Node {
+pub(super) fn listener_tree(listener: &Listener) -> Node {
     let mut entries = match &listener.address {
         ListenAddress::Tcp(address) => vec![("tcp", Node::text(address))],
         ListenAddress::Unix { path, mode, group } => {
@@ -93,7 +105,7 @@ fn listener_tree(listener: &Listener) -> Node {
     map(entries)
 }
 
-fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
+pub(super) fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
     let mut body = vec![("max_size", or_off(pool.body.max_size, size))];
     if pool.application == Application::PhpFpm {
         body.push(("memory", size(pool.body.memory)));

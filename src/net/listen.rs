@@ -1,7 +1,7 @@
-//! Listening sockets: bound without a gap, never in place of a live one, and accepted from without ever stopping.
+//! Listening sockets: bound without a gap, never in place of a live one, and accepted from until they are removed.
 
 use super::{
-    serve::Site,
+    serve::{Sites, serve},
     socket::{Socket, watched},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use nix::{
     sys::stat::{FchmodatFlags, Mode, fchmodat},
-    unistd::{Gid, Group, chown},
+    unistd::{Gid, Group, chown, getegid},
 };
 use socket2::{Domain, SockAddr, SockRef, Type};
 use std::{
@@ -24,12 +24,15 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
+use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
 
 /// Connections that may wait to be accepted: a full backlog of a Unix socket is an instant 502 in nginx (EAGAIN). The
 /// kernel cuts it to net.core.somaxconn.
@@ -52,6 +55,8 @@ pub enum ListenError {
     NoDirectory { path: PathBuf },
     #[error("{path}: no group {group:?} on this system")]
     NoGroup { path: PathBuf, group: String },
+    #[error("{path}: the socket's file has been removed or replaced; restart to listen there again")]
+    Gone { path: PathBuf },
     #[error("cannot listen on {address}: {error} ({doing})")]
     Io { address: String, doing: &'static str, error: io::Error },
 }
@@ -59,25 +64,79 @@ pub enum ListenError {
 /// A socket that is bound and listens; its file goes when this is dropped.
 #[derive(Debug)]
 pub(super) struct Bound {
-    socket: socket2::Socket,
-    file: Option<SocketFile>,
-    tcp: Option<SocketAddr>,
+    pub(super) socket: socket2::Socket,
+    pub(super) place: Place,
+}
+
+/// Where a socket listens.
+#[derive(Debug)]
+pub(super) enum Place {
+    File(SocketFile),
+    Tcp(SocketAddr),
+}
+
+impl Place {
+    /// The port, of a TCP listener.
+    pub(super) fn tcp_port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::File(_) => None,
+        }
+    }
+
+    /// Nobody finds it any more. A TCP port is given up with its socket.
+    pub(super) fn remove(&self) {
+        if let Self::File(file) = self {
+            file.remove();
+        }
+    }
+
+    /// Gives the socket's file the permission bits and the group of other settings.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub(super) fn adapt(&self, from: &ListenAddress, to: &ListenAddress) -> Result<(), ListenError> {
+        match (self, from, to) {
+            (Self::File(file), ListenAddress::Unix { group: before, .. }, ListenAddress::Unix { mode, group, .. }) => {
+                file.adapt(*mode, (before != group).then_some(group.as_deref()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The file of a Unix socket: ours only as long as it is the same one.
 #[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,
+    removed: AtomicBool,
+}
+
+impl SocketFile {
+    /// Once: a file that comes after it may have its inode.
+    fn remove(&self) {
+        if !self.removed.swap(true, Ordering::Relaxed) && self.is_ours() {
+            // It is only in the way of nobody.
+            _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    }
+
+    fn adapt(&self, mode: u32, group: Option<Option<&str>>) -> Result<(), ListenError> {
+        if !self.is_ours() {
+            return Err(ListenError::Gone { path: self.path.clone() });
+        }
+        set_access(&self.path, &self.path, mode, group)
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
-        if ours {
-            // It is only in the way of nobody.
-            _ = fs::remove_file(&self.path);
-        }
+        self.remove();
     }
 }
 
@@ -93,11 +152,6 @@ impl Bound {
             ListenAddress::Unix { path, mode, group } => bind_unix(path, *mode, group.as_deref()),
         }
     }
-
-    /// The port, of a TCP listener.
-    pub(super) fn tcp_port(&self) -> Option<u16> {
-        self.tcp.map(|address| address.port())
-    }
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
@@ -106,8 +160,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    let tcp = socket.local_addr()?.as_socket();
-    Ok(Bound { socket, file: None, tcp })
+    let address = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok(Bound { socket, place: Place::Tcp(address) })
 }
 
 /// Binds beside the path and renames over it, so that there is no moment without a socket and none in which it has the
@@ -125,14 +179,7 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<Bound, Liste
     let address = SockAddr::unix(&beside).map_err(failed("path"))?;
     socket.bind(&address).map_err(failed("bind"))?;
     let placed = (|| {
-        if let Some(group) = group {
-            let gid =
-                find_group(group).ok_or_else(|| ListenError::NoGroup { path: path.into(), group: group.into() })?;
-            chown(&beside, None, Some(gid)).map_err(|error| failed("change its group")(error.into()))?;
-        }
-        let mode = Mode::from_bits_truncate(mode);
-        fchmodat(nix::fcntl::AT_FDCWD, &beside, mode, FchmodatFlags::FollowSymlink)
-            .map_err(|error| failed("change its mode")(error.into()))?;
+        set_access(&beside, path, mode, group.map(Some))?;
         socket.listen(BACKLOG).map_err(failed("listen"))?;
         socket.set_nonblocking(true).map_err(failed("listen"))?;
         fs::rename(&beside, path).map_err(failed("rename into place"))
@@ -142,7 +189,26 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<Bound, Liste
         return Err(error);
     }
     let inode = fs::symlink_metadata(path).map_err(failed("look at it"))?.ino();
-    Ok(Bound { socket, file: Some(SocketFile { path: path.into(), inode }), tcp: None })
+    Ok(Bound { socket, place: Place::File(SocketFile { path: path.into(), inode, removed: AtomicBool::new(false) }) })
+}
+
+/// Permission bits and group of the socket at `file`, which is or will be known as `path`. `Some(None)` is the group of
+/// the process, `None` the one it has.
+fn set_access(file: &Path, path: &Path, mode: u32, group: Option<Option<&str>>) -> Result<(), ListenError> {
+    let failed =
+        |doing, error: nix::Error| ListenError::Io { address: path.display().to_string(), doing, error: error.into() };
+    if let Some(group) = group {
+        let gid = match group {
+            Some(name) => {
+                find_group(name).ok_or_else(|| ListenError::NoGroup { path: path.into(), group: name.into() })?
+            }
+            None => getegid(),
+        };
+        chown(file, None, Some(gid)).map_err(|error| failed("change its group", error))?;
+    }
+    let mode = Mode::from_bits_truncate(mode);
+    fchmodat(nix::fcntl::AT_FDCWD, file, mode, FchmodatFlags::FollowSymlink)
+        .map_err(|error| failed("change its mode", error))
 }
 
 /// The same name with a suffix; short, since paths of sockets are.
@@ -175,38 +241,60 @@ fn find_group(group: &str) -> Option<Gid> {
 #[derive(Debug, Default)]
 struct Open(AtomicU32);
 
-/// Accepts and serves, for as long as the process lives.
-pub(super) async fn accept(bound: Bound, site: Arc<Site>, metrics: Arc<Metrics>) -> io::Result<()> {
-    let Bound { socket, file, tcp } = bound;
-    let listener = watched(socket.into())?;
+/// Accepts and serves until `stop`; whoever has connected by then is served.
+pub(super) async fn accept(socket: socket2::Socket, sites: Arc<Sites>, stop: CancellationToken, metrics: Arc<Metrics>) {
+    let listener = match watched(socket.into()) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!("cannot listen: {error}"),
+    };
     let open = Arc::new(Open::default());
-    // Held, so that the file goes with the listener.
-    let _file = file;
+    let mut stopped = pin!(stop.cancelled());
     loop {
-        let mut guard = listener.readable().await?;
-        for _ in 0..BATCH {
-            match SockRef::from(listener.get_ref()).accept() {
-                Ok((socket, _)) => {
-                    if tcp.is_some() {
-                        // A socket that refuses is broken, and reading will say so.
-                        _ = socket.set_tcp_nodelay(true);
-                    }
-                    start(socket, &site, &open, &metrics);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    guard.clear_ready();
-                    break;
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!("cannot accept a connection: {error}; trying again");
-                    tokio::time::sleep(PAUSE).await;
-                    break;
-                }
+        let mut guard = tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            ready = listener.readable() => match ready {
+                Ok(guard) => guard,
+                // The runtime is shutting down.
+                Err(_) => return,
+            },
+        };
+        match accept_some(&listener, &sites, &open, &metrics) {
+            Ok(true) => {}
+            Ok(false) => guard.clear_ready(),
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}; trying again");
+                tokio::time::sleep(PAUSE).await;
             }
         }
         tokio::task::yield_now().await;
     }
+    // They have connected, and would see that end with the socket.
+    while let Ok(true) = accept_some(&listener, &sites, &open, &metrics) {}
+}
+
+/// Returns whether there may be more.
+fn accept_some(
+    listener: &AsyncFd<OwnedFd>,
+    sites: &Arc<Sites>,
+    open: &Arc<Open>,
+    metrics: &Arc<Metrics>,
+) -> io::Result<bool> {
+    for _ in 0..BATCH {
+        match SockRef::from(listener.get_ref()).accept() {
+            Ok((socket, from)) => {
+                if !from.is_unix() {
+                    // A socket that refuses is broken, and reading will say so.
+                    _ = socket.set_tcp_nodelay(true);
+                }
+                start(socket, sites, open, metrics);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Errors that are no reason to pause: the connection was gone before it was accepted, or a signal came.
@@ -214,17 +302,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }
 
-fn start(socket: socket2::Socket, site: &Arc<Site>, open: &Arc<Open>, metrics: &Arc<Metrics>) {
-    let limit = site.listener.max_connections;
+fn start(socket: socket2::Socket, sites: &Arc<Sites>, open: &Arc<Open>, metrics: &Arc<Metrics>) {
+    let limit = sites.load().listener.max_connections;
     let now_open = open.0.fetch_add(1, Ordering::Relaxed) + 1;
     let entry = Entry { open: open.clone(), metrics: metrics.clone() };
     metrics.downstream_connections().inc();
     if now_open > limit.saturating_add(REFUSED_AT_ONCE) {
         return; // and with the entry, and the socket, it is closed
     }
-    let site = site.clone();
+    let sites = sites.clone();
     tokio::spawn(async move {
-        site.serve(Socket::plain(OwnedFd::from(socket)), now_open > limit).await;
+        serve(sites, Socket::plain(OwnedFd::from(socket)), now_open > limit).await;
         drop(entry);
     });
 }

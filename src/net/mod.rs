@@ -15,6 +15,7 @@ mod listen;
 mod observe;
 mod outgoing;
 mod ping;
+mod plane;
 mod pool;
 mod scratch;
 mod serve;
@@ -28,123 +29,146 @@ mod upload;
 mod upstream;
 mod webserver;
 
-use crate::{config::Config, metrics::Metrics, mux::snapshot::PoolSnapshot};
-use discovery::Surroundings;
-use listen::Bound;
+use crate::{
+    config::{Config, Verbs},
+    metrics::Metrics,
+    mux::{
+        command::{Command, CommandError},
+        snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
+    },
+};
+use plane::{LOOK, Plane};
 use pool::SharedPool;
-use serve::Site;
-use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio_util::sync::CancellationToken;
-use webserver::BodyStorage;
+use std::{future::Future, sync::Arc, time::Duration};
 
 pub use listen::ListenError;
+pub use plane::Prepared;
 
 /// Without a connection, a waiter or a running exchange for so long, a drain is over.
 const QUIET: Duration = Duration::from_secs(1);
-/// How often a drain looks.
-const LOOK: Duration = Duration::from_millis(50);
 
-/// The data plane: listeners and pools, bound but not yet served.
+/// The data plane: listeners and pools, served.
+#[derive(Clone)]
 pub struct Net {
-    bound: Vec<(Bound, Arc<Site>)>,
-    pools: Vec<Arc<SharedPool>>,
-    metrics: Arc<Metrics>,
-    drain_deadline: Duration,
-    draining: CancellationToken,
-    ticker: Arc<clock::Ticker>,
+    plane: Arc<Plane>,
 }
 
 /// What may be asked of a data plane from any thread.
 #[derive(Clone)]
 pub struct View {
-    pools: Vec<Arc<SharedPool>>,
-    /// Ports of TCP listeners.
-    pub ports: Vec<u16>,
+    plane: Arc<Plane>,
 }
 
 impl View {
-    /// Every pool by name, in the order of the configuration.
+    /// Every pool by name, in the order of the configuration; behind them those that have been removed and in which
+    /// exchanges still run, unless another has that name now.
     pub fn pools(&self) -> Vec<(String, PoolSnapshot)> {
-        self.pools.iter().map(|pool| (pool.name.clone(), pool.snapshot())).collect()
+        let mut pools: Vec<(String, PoolSnapshot)> = vec![];
+        for pool in self.plane.pools() {
+            if pools.iter().all(|(other, _)| *other != pool.name) {
+                pools.push((pool.name.clone(), pool.snapshot()));
+            }
+        }
+        pools
+    }
+
+    /// One of them. `None`, here and below: there is no such pool.
+    pub fn pool(&self, name: &str) -> Option<PoolSnapshot> {
+        Some(self.find(name)?.snapshot())
+    }
+
+    /// Its upstream connections.
+    pub fn connections(&self, pool: &str) -> Option<Vec<ConnectionSnapshot>> {
+        Some(self.find(pool)?.connections())
+    }
+
+    /// How many wait, and the first `at_most` of them.
+    pub fn waiters(&self, pool: &str, at_most: usize) -> Option<(usize, Vec<WaiterSnapshot>)> {
+        Some(self.find(pool)?.waiters(at_most))
+    }
+
+    /// To be called inside the data plane's runtime.
+    pub fn command(&self, pool: &str, command: &Command) -> Option<Result<(), CommandError>> {
+        Some(self.find(pool)?.command(command))
+    }
+
+    /// Those of the configuration come first.
+    fn find(&self, name: &str) -> Option<Arc<SharedPool>> {
+        self.plane.pools().into_iter().find(|pool| pool.name == name)
+    }
+
+    /// Who may use them, as configured now.
+    pub fn verbs(&self) -> Verbs {
+        self.plane.verbs()
+    }
+
+    /// Ports of TCP listeners.
+    pub fn ports(&self) -> Vec<u16> {
+        self.plane.ports()
     }
 }
 
 impl Net {
-    /// Binds every listener.
+    /// Binds every listener and serves. To be called inside a runtime.
     ///
     /// # Errors
     /// The first listener that cannot be bound; those before it are given back.
-    pub fn bind(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, ListenError> {
-        let ticker = Arc::new(clock::Ticker::default());
-        let surroundings = Surroundings { zone: config.zone.clone(), dns_servers: config.dns.servers.clone() };
-        let pools: HashMap<_, _> = config
-            .pools
-            .iter()
-            .map(|pool| (pool.name.as_str(), SharedPool::new(pool, &surroundings, metrics.pool(&pool.name), &ticker)))
-            .collect();
-        let draining = CancellationToken::new();
-        let mut bound = vec![];
-        for listener in &config.listeners {
-            // The configuration has been checked: every listener names a pool that is there.
-            let pool = pools[listener.pool.as_str()].clone();
-            let pool_config = pool.config();
-            let body = &pool_config.body;
-            // At most 16 MiB: see the configuration.
-            let replay = pool_config.connections.buffer as usize;
-            let storage = BodyStorage { memory: body.memory, directory: body.directory.clone().into(), replay };
-            let access_log = config.log.access;
-            let site =
-                Arc::new(Site { listener: listener.clone(), pool, storage, access_log, draining: draining.clone() });
-            bound.push((Bound::new(listener)?, site));
-        }
-        let pools = config.pools.iter().map(|pool| pools[pool.name.as_str()].clone()).collect();
-        Ok(Self { bound, pools, metrics: metrics.clone(), drain_deadline: config.drain_deadline, draining, ticker })
+    pub fn start(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, ListenError> {
+        let net = Self { plane: Plane::new(metrics) };
+        let prepared = net.prepare(config)?;
+        tokio::spawn(net.plane.ticker().run());
+        net.apply(prepared);
+        Ok(net)
+    }
+
+    /// The first step to another configuration, in which everything is done that can fail. It may wait for the system:
+    /// not for a thread of the data plane. Between it and [`Net::apply`] no other may be prepared.
+    ///
+    /// # Errors
+    /// The first listener that cannot be as it should; nothing has changed then.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, ListenError> {
+        self.plane.prepare(config)
+    }
+
+    /// The second step: what is new, changed or removed is so for whoever comes from now on; what runs goes on. To be
+    /// called inside the runtime.
+    pub fn apply(&self, prepared: Prepared) {
+        self.plane.apply(prepared);
     }
 
     pub fn view(&self) -> View {
-        let ports = self.bound.iter().filter_map(|(bound, _)| bound.tcp_port()).collect();
-        View { pools: self.pools.clone(), ports }
+        View { plane: self.plane.clone() }
     }
 
     /// Serves until `stop` is ready, then drains: idle connections close at once, whoever still comes is served, and it
     /// is over when nothing has happened for a second, or at the deadline. `draining` is called in between.
     ///
-    /// To be called inside a runtime. Returns how many connections of web servers were still open at the deadline.
-    pub async fn serve(self, stop: impl Future<Output = ()>, draining: impl FnOnce()) -> usize {
-        let Self { bound, pools, metrics, drain_deadline, draining: begin, ticker } = self;
-        tokio::spawn(ticker.run());
-        for pool in &pools {
-            tokio::spawn(pool.clone().keep());
-        }
-        let mut listeners = tokio::task::JoinSet::new();
-        for (bound, site) in bound {
-            listeners.spawn(listen::accept(bound, site, metrics.clone()));
-        }
+    /// Returns how many connections of web servers were still open at the deadline.
+    pub async fn serve(&self, stop: impl Future<Output = ()>, draining: impl FnOnce()) -> usize {
         stop.await;
         draining();
-        begin.cancel();
-        pools.iter().for_each(SharedPool::drain);
-        let left = tokio::time::timeout(drain_deadline, quiet(&pools, &metrics)).await;
-        // With the listeners go the files of their sockets.
-        listeners.shutdown().await;
-        if left.is_ok() { 0 } else { usize::try_from(metrics.downstream_connections().get()).unwrap_or(0) }
+        self.plane.drain();
+        let left = tokio::time::timeout(self.plane.drain_deadline(), self.quiet()).await;
+        self.plane.close().await;
+        if left.is_ok() { 0 } else { usize::try_from(self.plane.metrics.downstream_connections().get()).unwrap_or(0) }
     }
-}
 
-/// Returns once no web server has been there, and nothing has run, for a while.
-async fn quiet(pools: &[Arc<SharedPool>], metrics: &Metrics) {
-    let mut quiet_since = None;
-    let mut served = metrics.downstream_connections().total();
-    loop {
-        let total = metrics.downstream_connections().total();
-        let busy = metrics.downstream_connections().get() > 0 || pools.iter().any(|pool| pool.busy() > 0);
-        let moved = total != served;
-        served = total;
-        if busy || moved {
-            quiet_since = None;
-        } else if clock::now() - *quiet_since.get_or_insert_with(clock::now) >= QUIET {
-            return;
+    /// Returns once no web server has been there, and nothing has run, for a while.
+    async fn quiet(&self) {
+        let connections = self.plane.metrics.downstream_connections();
+        let mut quiet_since = None;
+        let mut served = connections.total();
+        loop {
+            let total = connections.total();
+            let busy = connections.get() > 0 || self.plane.pools().iter().any(|pool| pool.busy() > 0);
+            let moved = total != served;
+            served = total;
+            if busy || moved {
+                quiet_since = None;
+            } else if clock::now() - *quiet_since.get_or_insert_with(clock::now) >= QUIET {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        tokio::time::sleep(LOOK).await;
     }
 }

@@ -10,8 +10,9 @@ use super::{
     exchanges::Exchanges,
     pool::SharedPool,
     socket::Socket,
+    spool::BodyStorage,
     upload::Replay,
-    webserver::{BodyStorage, Downstream, Heard, Over, WebServer},
+    webserver::{Downstream, Heard, Over, WebServer},
 };
 use crate::{
     config::Listener,
@@ -21,6 +22,7 @@ use crate::{
         refuse::{Refused, put_refusal},
     },
 };
+use arc_swap::ArcSwap;
 use std::{
     future::{Future, poll_fn},
     pin::pin,
@@ -35,19 +37,42 @@ use tokio_util::sync::CancellationToken;
 /// the connection.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// The site of a listener, which is another one after its settings have changed.
+pub(super) type Sites = ArcSwap<Site>;
+
 /// What all connections of one listener have in common.
 pub(super) struct Site {
     pub(super) listener: Listener,
     pub(super) pool: Arc<SharedPool>,
     pub(super) storage: BodyStorage,
     pub(super) access_log: bool,
-    /// Cancelled when the process begins to stop: connections kept by web servers close when nothing runs on them.
-    pub(super) draining: CancellationToken,
+    /// Cancelled when the process begins to stop, the listener is removed, or another site has its place: connections
+    /// kept by web servers close, or go over to that, when nothing runs on them.
+    pub(super) over: CancellationToken,
+}
+
+/// Serves one connection. `over_limit`: there are too many, and each request is refused.
+pub(super) async fn serve(sites: Arc<Sites>, socket: Socket, over_limit: bool) {
+    let mut connection = Arrived { socket, over_limit, requests: 0 };
+    loop {
+        let site = sites.load_full();
+        let Some(kept) = site.serve(connection, &sites).await else { return };
+        connection = kept;
+    }
+}
+
+/// A connection on which nothing runs, new or kept by its web server.
+struct Arrived {
+    socket: Socket,
+    over_limit: bool,
+    /// Heard so far.
+    requests: u64,
 }
 
 impl Site {
-    /// Serves one connection. `over_limit`: there are too many, and each request is refused.
-    pub(super) async fn serve(self: Arc<Self>, socket: Socket, over_limit: bool) {
+    /// Serves one connection to its end, or until it goes over to another site.
+    async fn serve(&self, connection: Arrived, sites: &Sites) -> Option<Arrived> {
+        let Arrived { socket, over_limit, requests } = connection;
         let Listener { max_connections, max_requests_in_flight, .. } = self.listener;
         let limits = Limits { connections: max_connections, requests: max_requests_in_flight };
         let mut intake = Intake::new(self.pool.policy(), limits);
@@ -55,12 +80,12 @@ impl Site {
             let detail = format!("more than {max_connections} connections (max_connections)");
             intake.refuse_all(Refused { refusal: Refusal::Connections, detail });
         }
-        let web = Downstream::new(socket, intake, self.storage.clone(), self.pool.clone());
+        let web = Downstream::new(socket, requests, intake, self.storage.clone(), self.pool.clone());
         let first = pin!(None);
         let mut exchanges = Exchanges::new(first);
-        while let Some(heard) = self.next(&web, &mut exchanges).await {
-            match heard {
-                Heard::Request(request, spool) => {
+        loop {
+            match self.next(&web, &mut exchanges).await {
+                Next::Heard(Heard::Request(request, spool)) => {
                     // Others may come while this one runs.
                     if request.keep_conn && web.lock().watch().is_err() {
                         break;
@@ -68,19 +93,22 @@ impl Site {
                     let replay = Replay::new(self.storage.replay);
                     exchanges.push(self.run(&web, Job::new(request, spool, replay)));
                 }
-                Heard::Refused { id, why } => self.refuse(&web, id, &why, ""),
+                Next::Heard(Heard::Refused { id, why }) => self.refuse(&web, id, &why, ""),
+                // Where another site has this one's place.
+                Next::Rest if !std::ptr::eq(&**sites.load(), self) => {
+                    let (socket, requests) = web.lock().hand_over();
+                    return Some(Arrived { socket, over_limit, requests });
+                }
+                Next::Rest | Next::Over => break,
             }
         }
         self.close(&web).await;
+        None
     }
 
-    /// Carries the exchanges on until the web server says something new. `None`: the connection is over.
-    async fn next(
-        &self,
-        web: &Downstream,
-        exchanges: &mut Exchanges<'_, impl Future<Output = Ended>>,
-    ) -> Option<Heard> {
-        let mut draining = pin!(self.draining.cancelled());
+    /// Carries the exchanges on until the web server says something new.
+    async fn next(&self, web: &Downstream, exchanges: &mut Exchanges<'_, impl Future<Output = Ended>>) -> Next {
+        let mut over = pin!(self.over.cancelled());
         let mut silence = Silence { since: clock::now(), received: 0, alarm: self.pool.alarm() };
         poll_fn(|context| {
             poll_exchanges(context, web, exchanges);
@@ -89,14 +117,14 @@ impl Site {
                 if exchanges.is_empty() {
                     web.break_if_cut_short();
                     if web.is_over() {
-                        return Poll::Ready(None);
+                        return Poll::Ready(Next::Over);
                     }
                 }
                 let listening = exchanges.is_empty() || web.must_be_heard();
                 if listening && !web.is_over() {
                     match self.poll_hear(context, &mut web) {
                         Poll::Ready(None) => continue,
-                        Poll::Ready(heard) => return Poll::Ready(heard),
+                        Poll::Ready(Some(heard)) => return Poll::Ready(Next::Heard(heard)),
                         Poll::Pending => {}
                     }
                 }
@@ -114,15 +142,15 @@ impl Site {
                 }
                 // The first request is due from the start.
                 let owed = web.owes_bytes() || web.requests() == 0;
-                if !owed && exchanges.is_empty() && draining.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(None);
+                if !owed && exchanges.is_empty() && over.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Next::Rest);
                 }
                 let limit = owed.then_some(self.listener.read_timeout);
                 if silence.poll(context, &mut web, limit).is_pending() {
                     return Poll::Pending;
                 }
                 if let Some(heard) = self.give_up(&mut web) {
-                    return Poll::Ready(Some(heard));
+                    return Poll::Ready(Next::Heard(heard));
                 }
             }
         })
@@ -188,6 +216,15 @@ impl Site {
         // One that has gone meanwhile is seen to by whoever reads.
         _ = web.lock().answer(&out);
     }
+}
+
+/// What comes next on a connection.
+enum Next {
+    Heard(Heard),
+    /// Nothing runs or is owed, and this site no longer waits for more.
+    Rest,
+    /// The connection is over.
+    Over,
 }
 
 /// For how long a web server has said nothing.

@@ -11,7 +11,18 @@ use std::{
     fs::File,
     io::{self, Write},
     path::Path,
+    sync::Arc,
 };
+
+/// Where the bodies of requests are kept.
+#[derive(Clone, Debug)]
+pub(super) struct BodyStorage {
+    /// Bytes of one body in memory.
+    pub(super) memory: u64,
+    pub(super) directory: Arc<Path>,
+    /// Bytes of a body that goes on as it comes, kept to be sent once more.
+    pub(super) replay: usize,
+}
 
 /// See the [module](self).
 #[derive(Debug, Default)]

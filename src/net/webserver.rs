@@ -6,7 +6,13 @@
 mod held;
 mod over;
 
-use super::{clock, pool::SharedPool, scratch, socket::Socket, spool::Spool};
+use super::{
+    clock,
+    pool::SharedPool,
+    scratch,
+    socket::Socket,
+    spool::{BodyStorage, Spool},
+};
 use crate::{
     config::Application,
     mux::{
@@ -21,7 +27,6 @@ use crate::{
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
-    path::Path,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker, ready},
     time::Instant,
@@ -37,7 +42,14 @@ const MAX_ANSWERS: usize = 64 * 1024;
 pub(super) struct Downstream(Mutex<WebServer>);
 
 impl Downstream {
-    pub(super) fn new(socket: Socket, intake: Intake<Held>, storage: BodyStorage, pool: Arc<SharedPool>) -> Self {
+    /// `requests`: heard on the connection before.
+    pub(super) fn new(
+        socket: Socket,
+        requests: u64,
+        intake: Intake<Held>,
+        storage: BodyStorage,
+        pool: Arc<SharedPool>,
+    ) -> Self {
         Self(Mutex::new(WebServer {
             socket,
             intake,
@@ -45,7 +57,7 @@ impl Downstream {
             unread: false,
             untold: false,
             received: 0,
-            requests: 0,
+            requests,
             pending: vec![],
             answers: 0,
             took_at: clock::now(),
@@ -104,16 +116,6 @@ pub(super) struct WebServer {
     blocked: Option<(u16, Instant)>,
     storage: BodyStorage,
     pool: Arc<SharedPool>,
-}
-
-/// Where the bodies of requests are kept.
-#[derive(Clone, Debug)]
-pub(super) struct BodyStorage {
-    /// Bytes of one body in memory.
-    pub(super) memory: u64,
-    pub(super) directory: Arc<Path>,
-    /// Bytes of a body that goes on as it comes, kept to be sent once more.
-    pub(super) replay: usize,
 }
 
 /// What the web server's bytes came to.
@@ -557,6 +559,11 @@ impl WebServer {
     /// The reader has something to do, or to wait for.
     pub(super) fn must_be_heard(&self) -> bool {
         self.unread || self.socket.is_watched() || !self.intake.is_running() || self.intake.awaits_body()
+    }
+
+    /// The connection, at rest, and the number of requests heard: somebody else serves it from now on.
+    pub(super) fn hand_over(&mut self) -> (Socket, u64) {
+        (std::mem::replace(&mut self.socket, Socket::Void), self.requests)
     }
 
     pub(super) fn is_watched(&self) -> bool {

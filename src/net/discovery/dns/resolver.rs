@@ -68,7 +68,7 @@ pub(super) struct Resolver {
     found_as: Option<Name>,
 }
 
-/// All that depends on the system's files.
+/// What one round of questions is asked with.
 struct Setup {
     system: System,
     servers: Vec<Server>,
@@ -93,10 +93,8 @@ impl Resolver {
     /// Looks the name up, in the search domains as well.
     pub(super) async fn find(&mut self, kind: Kind) -> Result<Answer, Trouble> {
         let name = Name::from_ascii(&self.name).map_err(|error| Trouble::Failed(error.to_string()))?;
-        if self.setup.as_ref().is_none_or(|setup| setup.system.is_outdated(&self.files)) {
-            self.setup = Some(Setup::new(&self.files, &self.servers).map_err(Trouble::Failed)?);
-        }
-        let Some(setup) = &self.setup else { return Err(Trouble::Failed("no servers".into())) };
+        let before = self.setup.take();
+        let setup = self.setup.insert(Setup::new(&self.files, &self.servers, before).map_err(Trouble::Failed)?);
         if let Some(answer) = setup.listed(&name, kind) {
             return Ok(answer);
         }
@@ -119,11 +117,18 @@ impl Resolver {
 }
 
 impl Setup {
-    fn new(files: &Files, servers: &[SocketAddr]) -> Result<Self, String> {
-        let system = System::read(files)?;
+    /// With what still holds of the setup before.
+    ///
+    /// Nothing that is connected does: behind a kept connection there may be a process of the server that knows nothing
+    /// newer (dnsmasq).
+    fn new(files: &Files, servers: &[SocketAddr], before: Option<Self>) -> Result<Self, String> {
+        let (system, preferred) = match before {
+            Some(before) if !before.system.is_outdated(files) => (before.system, before.preferred),
+            _ => (System::read(files)?, AtomicUsize::new(0)),
+        };
         let servers = if servers.is_empty() { &system.servers } else { servers };
         let servers = servers.iter().map(|address| Server::new(*address)).collect::<Result<_, _>>()?;
-        Ok(Self { system, servers, preferred: AtomicUsize::new(0) })
+        Ok(Self { system, servers, preferred })
     }
 
     fn listed(&self, name: &Name, kind: Kind) -> Option<Answer> {
