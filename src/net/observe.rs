@@ -35,11 +35,7 @@ async fn read_status(pool: &Weak<SharedPool>, target: &Arc<Target>, config: &con
     let page = page(target, config, status::address(&target.address, port), &config.status.path);
     let mut children = Children::default();
     let report = |board: Result<Scoreboard, StatusError>| {
-        let workers = board.ok().map(|board| Workers {
-            queue: board.queue().unwrap_or(0).try_into().unwrap_or(u32::MAX),
-            idle: board.idle().try_into().unwrap_or(u32::MAX),
-            limit: children.look(&board),
-        });
+        let workers = board.ok().map(|board| Workers { full: board.is_full(), limit: children.look(&board) });
         pool.upgrade().into_iter().for_each(|pool| pool.workers(target, workers));
     };
     page.keep_asking(status::PERIOD, report).await;

@@ -44,7 +44,8 @@ impl<W, C> Pool<W, C> {
     /// The first in the order of those that have room; `None` also where one that comes before it can be opened.
     pub(super) fn first_ready(&self) -> Option<usize> {
         let &(rank, index) = self.ready.first()?;
-        let better = self.openable.first().is_some_and(|(tier, ..)| *tier < rank.tier);
+        // A saturated one is no better: a connection opened there would wait.
+        let better = self.openable.first().is_some_and(|(tier, ..)| *tier < rank.tier && *tier <= Tier::Far);
         (!better).then_some(index)
     }
 
@@ -146,6 +147,11 @@ impl<W, C> Pool<W, C> {
     /// Gives what is free to waiters, and opens as many connections as there are waiters left that nothing on its way can
     /// be expected to serve.
     pub(super) fn serve(&mut self, now: Instant) {
+        if self.queue.is_empty() {
+            return;
+        }
+        // First: it may make another endpoint the better one.
+        self.note_late(now);
         while !self.queue.is_empty() {
             let Some(arrival) = self.checkout_any(now) else { break };
             match (self.queue.pop(), arrival) {
@@ -160,7 +166,6 @@ impl<W, C> Pool<W, C> {
         if self.queue.is_empty() || self.paused {
             return;
         }
-        self.note_late(now);
         let mut expected: usize = self.young().map(|(_, slot)| self.expected_of(*slot)).sum();
         while expected < self.queue.len() {
             let Some(index) = self.best_to_open() else { return };
@@ -177,17 +182,21 @@ impl<W, C> Pool<W, C> {
         let newly: Vec<_> = newly.map(|(_, slot)| *slot).collect();
         self.late = self.late.max(Some(late));
         for slot in newly {
-            let index = self.slots.endpoint_at(slot);
-            if self.slots.state_at(slot) != ConnectionState::Settling {
+            let slot = self.slots.at(slot);
+            let (index, hangs) = (slot.endpoint, slot.hangs(now));
+            if hangs || slot.state == ConnectionState::Connecting {
                 self.endpoints[index].hanging = true;
                 self.rank(index);
+            }
+            if hangs {
+                self.press(index, now);
             }
         }
     }
 
     /// Waiters that a connection on its way will serve.
     fn expected_of(&self, slot: usize) -> usize {
-        self.places_of(self.slots.endpoint_at(slot))
+        self.places_of(self.slots.at(slot).endpoint)
     }
 
     fn places_of(&self, index: usize) -> usize {

@@ -96,6 +96,8 @@ pub(super) struct Endpoint {
     pub(super) told_ejections: u64,
     /// Its status page says that others wait for a worker, or that none is free.
     pub(super) pressed: bool,
+    /// Workers were scarce there until then, for all that handshakes have shown.
+    pub(super) pressed_until: Option<Instant>,
     /// A handshake has not been answered for longer than usual: all workers are busy.
     pub(super) hanging: bool,
     /// Handshakes in a row that no worker has answered in time.
@@ -142,6 +144,7 @@ impl Endpoint {
             health: Health::new(),
             told_ejections: 0,
             pressed: false,
+            pressed_until: None,
             hanging: false,
             unanswered: 0,
             workers: None,
@@ -363,6 +366,11 @@ impl Endpoint {
     /// Nothing new goes there.
     pub(super) fn is_draining(&self) -> bool {
         self.leaving || self.held
+    }
+
+    /// Others wait for its workers: what is not in use here is given back at once.
+    pub(super) fn is_pressed(&self, now: Instant) -> bool {
+        self.pressed || self.pressed_until.is_some_and(|until| now < until)
     }
 
     /// All its workers are busy, as far as can be seen.

@@ -18,6 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// So long a handshake that hung is remembered. Measured with four sidecars before three php-fpm: after 2 s the next one
+/// that wants more than it has hangs again, so nobody forgets while workers are scarce.
+const PRESSED_FOR: Duration = Duration::from_secs(2);
 /// Handshakes that no worker answered, after which the endpoint gets a pause.
 const UNANSWERED: u32 = 2;
 /// How often the share of an endpoint that starts slowly is worked out, as a part of the whole slow start.
@@ -26,10 +29,8 @@ const STEPS: u32 = 20;
 /// What the status page of an application says of its workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workers {
-    /// Connections that wait for a worker, ours included.
-    pub queue: u32,
-    /// Workers that wait for a connection.
-    pub idle: u32,
+    /// Somebody waits for one, or none is idle and no more can be started.
+    pub full: bool,
     /// Workers that there can be (`pm.max_children`), where that is known.
     pub limit: Option<u32>,
 }
@@ -42,11 +43,11 @@ impl<W, C> Pool<W, C> {
     pub fn set_members(&mut self, members: &[Member], now: Instant) {
         let named: HashSet<_> = members.iter().map(|member| &member.address).collect();
         let gone = self.endpoints.iter().filter(|(_, endpoint)| !named.contains(&endpoint.address));
-        for index in gone.map(|(index, _)| index).collect::<Vec<_>>() {
-            let endpoint = &mut self.endpoints[index];
-            (endpoint.named, endpoint.leaving) = (false, true);
-            self.clear(index, now);
-            self.forget_if_gone(index);
+        let gone: Vec<_> = gone.map(|(index, _)| index).collect();
+        // All are marked before anything closes: waiters would be sent from one that leaves to the next.
+        for index in &gone {
+            (self.endpoints[*index].named, self.endpoints[*index].leaving) = (false, true);
+            self.rank(*index);
         }
         for member in members {
             match self.by_address.get(&member.address) {
@@ -54,9 +55,13 @@ impl<W, C> Pool<W, C> {
                 None => self.add(member, now),
             }
         }
-        if !self.any_hope() {
-            self.refuse_all(Refusal::NoEndpoint);
+        let draining = self.endpoints.iter().filter(|(_, endpoint)| endpoint.is_draining());
+        for index in draining.map(|(index, _)| index).collect::<Vec<_>>() {
+            self.clear(index, now);
+            self.forget_if_gone(index);
         }
+        self.retry(now);
+        self.refuse_without_hope();
         self.serve(now);
     }
 
@@ -71,6 +76,7 @@ impl<W, C> Pool<W, C> {
         for index in self.indices() {
             self.replace_places(index, now);
             self.rank(index);
+            self.shrink(index, now);
         }
         self.tick(now);
     }
@@ -83,20 +89,22 @@ impl<W, C> Pool<W, C> {
                 self.paused = true;
                 self.recycle(now);
             }
-            Command::Resume => self.paused = false,
+            Command::Resume => {
+                self.paused = false;
+                self.retry(now);
+            }
             Command::Reconnect => self.recycle(now),
             Command::Drain(name) => {
                 let index = self.named(name)?;
                 self.endpoints[index].held = true;
                 self.clear(index, now);
-                if !self.any_hope() {
-                    self.refuse_all(Refusal::NoEndpoint);
-                }
+                self.refuse_without_hope();
             }
             Command::Undrain(name) => {
                 let index = self.named(name)?;
                 self.endpoints[index].held = false;
                 self.rank(index);
+                self.retry(now);
             }
         }
         self.serve(now);
@@ -108,10 +116,12 @@ impl<W, C> Pool<W, C> {
     /// What its status page says; `None`: it cannot be asked.
     pub fn workers(&mut self, index: usize, workers: Option<Workers>, now: Instant) {
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
-        endpoint.pressed = workers.is_some_and(|workers| workers.queue > 0 || workers.idle == 0);
+        endpoint.pressed = workers.is_some_and(|workers| workers.full);
         endpoint.workers = workers.map_or(endpoint.workers, |workers| workers.limit);
+        let pressed = endpoint.pressed;
         self.rank(index);
-        if self.endpoints[index].pressed {
+        self.shrink(index, now);
+        if pressed {
             self.reap(now);
         }
         self.serve(now);
@@ -121,7 +131,9 @@ impl<W, C> Pool<W, C> {
     /// acknowledge: a host that is gone, or cut off.
     pub fn silent(&mut self, index: usize, now: Instant) {
         let pause = self.pause();
-        let at = self.endpoints[index].health.silent(pause, now);
+        // It may have gone meanwhile.
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        let at = endpoint.health.silent(pause, now);
         self.doubted(index, at, "its host acknowledges nothing", now);
     }
 
@@ -182,6 +194,7 @@ impl<W, C> Pool<W, C> {
         let pause = self.pause();
         let endpoint = &mut self.endpoints[index];
         (endpoint.hanging, endpoint.unanswered) = (true, endpoint.unanswered.saturating_add(1));
+        endpoint.pressed_until = Some(now + PRESSED_FOR);
         if endpoint.unanswered >= UNANSWERED {
             let at = endpoint.health.rest(endpoint.unanswered - UNANSWERED, pause, now);
             self.retry_by(at);
@@ -189,17 +202,51 @@ impl<W, C> Pool<W, C> {
         self.rank(index);
     }
 
-    /// The pauses of endpoints that are over.
+    /// A handshake there has shown that workers are scarce.
+    pub(super) fn press(&mut self, index: usize, now: Instant) {
+        let endpoint = &mut self.endpoints[index];
+        let news = !endpoint.is_pressed(now);
+        endpoint.pressed_until = Some(now + PRESSED_FOR);
+        if news {
+            self.reap_at = Some(now);
+        }
+    }
+
+    /// The pauses of endpoints that are over. While nothing may be sent there, a pause goes on: when it ends one must be
+    /// tried, or nothing would ever show that it is well.
     pub(super) fn retry(&mut self, now: Instant) {
+        self.retry_at = None;
+        if self.paused {
+            return;
+        }
         for index in self.indices() {
-            if let Some(untold) = self.endpoints[index].health.pause_over(now) {
+            let endpoint = &mut self.endpoints[index];
+            if endpoint.is_draining() {
+                continue;
+            }
+            if let Some(untold) = endpoint.health.pause_over(now) {
                 self.rank(index);
-                if untold && !self.endpoints[index].is_draining() && !self.paused {
-                    self.open(index, now);
+                if untold {
+                    self.try_out(index, now);
                 }
             }
         }
-        self.retry_at = self.endpoints.iter().filter_map(|(_, endpoint)| endpoint.health.retry_at()).min();
+        let members = self.endpoints.iter().filter(|(_, endpoint)| !endpoint.is_draining());
+        self.retry_at = members.filter_map(|(_, endpoint)| endpoint.health.retry_at()).min();
+    }
+
+    /// Opens a connection for no waiter, to see whether it is well.
+    fn try_out(&mut self, index: usize, now: Instant) {
+        let endpoint = &self.endpoints[index];
+        if !endpoint.health.is_ejected() && endpoint.coming() > 0 {
+            // That one will tell.
+        } else if endpoint.connections() < self.limit_at(index) {
+            self.open(index, now);
+        } else {
+            let pause = self.pause();
+            self.endpoints[index].health.rest(0, pause, now);
+            self.rank(index);
+        }
     }
 
     /// The shares of endpoints that start slowly.
@@ -232,7 +279,7 @@ impl<W, C> Pool<W, C> {
 
     /// Forgets an endpoint that is no member any more, once nothing of it is left.
     pub(super) fn forget_if_gone(&mut self, index: usize) {
-        let endpoint = &self.endpoints[index];
+        let Some(endpoint) = self.endpoints.get(index) else { return };
         if !endpoint.named && endpoint.connections() == 0 && endpoint.in_flight == 0 {
             self.unrank(index);
             let endpoint = self.endpoints.remove(index);
@@ -259,7 +306,6 @@ impl<W, C> Pool<W, C> {
 
     fn update(&mut self, index: usize, member: &Member, now: Instant) {
         let endpoint = &mut self.endpoints[index];
-        let was_draining = endpoint.is_draining();
         let returns = endpoint.leaving && !member.leaving;
         (endpoint.named, endpoint.leaving) = (true, member.leaving);
         (endpoint.weight, endpoint.near) = (member.weight, member.near);
@@ -271,9 +317,6 @@ impl<W, C> Pool<W, C> {
             self.start_slowly(index, now);
         }
         self.rank(index);
-        if !was_draining && self.endpoints[index].is_draining() {
-            self.clear(index, now);
-        }
     }
 
     fn start_slowly(&mut self, index: usize, now: Instant) {
@@ -293,6 +336,14 @@ impl<W, C> Pool<W, C> {
         self.let_idle_go(keys, Closed::Leaving, now);
         let keys: Vec<_> = self.slots.shared().into_iter().filter(|key| own(self, key)).collect();
         keys.into_iter().for_each(|key| self.let_go(key, Closed::Leaving, false, now));
+    }
+
+    /// Closes what is idle beyond its limit; what is in use follows behind its exchanges.
+    fn shrink(&mut self, index: usize, now: Instant) {
+        let endpoint = &self.endpoints[index];
+        let surplus = endpoint.connections().saturating_sub(self.limit_at(index));
+        let keys = endpoint.idle.iter().take(surplus).copied().collect();
+        self.let_idle_go(keys, Closed::Pressure, now);
     }
 
     /// Every connection of today ends: idle ones now, others behind what runs on them.
@@ -336,8 +387,28 @@ impl<W, C> Pool<W, C> {
         self.retry_by(at);
         self.rank(index);
         self.probe_idle(index, now);
+        self.refuse_without_hope();
+    }
+
+    /// Nobody waits for endpoints none of which can be used.
+    fn refuse_without_hope(&mut self) {
+        self.relent();
         if !self.any_hope() {
             self.refuse_all(Refusal::NoEndpoint);
+        }
+    }
+
+    /// Where those that are left alone for how their exchanges ended have become more than half, or nothing else is left
+    /// to be used, they are tried at once.
+    fn relent(&mut self) {
+        let (all, _) = self.ejected();
+        let members = self.endpoints.iter().filter(|(_, endpoint)| !endpoint.is_draining());
+        let broken: Vec<_> = members.filter(|(_, each)| each.health.is_broken()).map(|(index, _)| index).collect();
+        if 2 * broken.len() > all || !self.endpoints.iter().any(|(_, endpoint)| endpoint.is_usable()) {
+            for index in broken {
+                self.endpoints[index].health.relent();
+                self.rank(index);
+            }
         }
     }
 
@@ -353,7 +424,7 @@ impl<W, C> Pool<W, C> {
     }
 
     /// Endpoints that do not drain, and how many of them are ejected.
-    fn ejected(&self) -> (usize, usize) {
+    pub(super) fn ejected(&self) -> (usize, usize) {
         let members = self.endpoints.iter().filter(|(_, endpoint)| !endpoint.is_draining());
         members.fold((0, 0), |(all, ejected), (_, endpoint)| {
             (all + 1, ejected + usize::from(endpoint.health.is_ejected()))

@@ -147,13 +147,20 @@ impl Health {
         self.pause(FIRST_PAUSE, doublings, LONGEST_PAUSE, pause, now)
     }
 
-    /// The pause is over. Returns whether it should be tried even if nobody waits.
+    /// The pause is over. Returns whether it should be tried even if nobody waits: nothing else would show that it is well.
     pub(super) fn pause_over(&mut self, now: Instant) -> Option<bool> {
         self.retry_at.take_if(|at| *at <= now)?;
         if self.state == State::Broken {
             self.state = State::Trial;
         }
-        Some(self.state == State::Unreachable)
+        Some(matches!(self.state, State::Unreachable | State::Suspect))
+    }
+
+    /// Too many are left alone for how their exchanges ended: this one is tried at once.
+    pub(super) fn relent(&mut self) {
+        if self.state == State::Broken {
+            (self.state, self.retry_at) = (State::Trial, None);
+        }
     }
 
     // ---------------------------------------------------------------- getters
@@ -161,6 +168,11 @@ impl Health {
     /// Not to be used at all.
     pub(super) fn is_ejected(&self) -> bool {
         matches!(self.state, State::Unreachable | State::Broken)
+    }
+
+    /// For how its exchanges ended.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state == State::Broken
     }
 
     pub(super) fn is_suspect(&self) -> bool {

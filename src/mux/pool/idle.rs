@@ -1,8 +1,8 @@
 //! Connections that rest: which may be leased, and when each is asked, closed or forgotten.
 
-use super::{Directive, FENCE_WITHIN, PRESSED_IDLE, Pool, Settling, SlotKey};
+use super::{Directive, FENCE_WITHIN, Pool, Settling, SlotKey};
 use crate::mux::label::{Closed, ConnectionState};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl<W, C> Pool<W, C> {
     pub(super) fn rest(&mut self, key: SlotKey, connection: C, now: Instant) {
@@ -17,7 +17,7 @@ impl<W, C> Pool<W, C> {
         let place = behind.map_or(0, |behind| behind + 1);
         self.endpoints[index].idle.insert(place, key);
         self.rank(index);
-        let limit = if self.endpoints[index].pressed { PRESSED_IDLE } else { self.connections.surplus_idle };
+        let limit = self.connections.surplus_idle;
         match unfenced {
             true => sooner(&mut self.fence_at, now + FENCE_WITHIN),
             false => {
@@ -58,6 +58,10 @@ impl<W, C> Pool<W, C> {
     /// Lets an idle connection prove that its worker is free.
     pub(super) fn probe(&mut self, key: SlotKey, now: Instant) {
         let Some(connection) = self.take_idle(key) else { return };
+        self.ask(key, connection, now);
+    }
+
+    pub(super) fn ask(&mut self, key: SlotKey, connection: C, now: Instant) {
         self.set_state(key, ConnectionState::Settling, now);
         let endpoint = self.slots.get(key).endpoint;
         self.directives.push_back(Directive::Probe { settling: Settling { key, endpoint }, connection });
@@ -107,7 +111,7 @@ impl<W, C> Pool<W, C> {
             }
             // The first is the least recently used; the last is the one that may stay longer.
             let idle = self.endpoints[index].idle.clone();
-            let pressed = self.endpoints[index].pressed;
+            let pressed = self.endpoints[index].is_pressed(now);
             let last = idle.len().saturating_sub(1);
             for (place, key) in idle.into_iter().enumerate() {
                 let slot = self.slots.get(key);
@@ -115,7 +119,7 @@ impl<W, C> Pool<W, C> {
                     continue; // and looked at again when it is fenced and rests
                 }
                 let (limit, reason) = match () {
-                    () if pressed => (PRESSED_IDLE, Closed::Pressure),
+                    () if pressed => (Duration::ZERO, Closed::Pressure),
                     () if place == last => (self.connections.idle_timeout, Closed::Idle),
                     () => (self.connections.surplus_idle, Closed::Idle),
                 };

@@ -22,6 +22,8 @@
 //! The pool is generic over what the driver keeps of a waiter (`W`) and of an idle connection (`C`): it holds them and
 //! hands them on, and never looks inside.
 
+#[cfg(debug_assertions)]
+mod check;
 mod choice;
 mod endpoint;
 mod fleet;
@@ -60,9 +62,7 @@ pub use slot::SlotKey;
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// An endpoint at which others wait for a worker gets one of ours back this often, if `yield_after` is not less.
-const PRESSED_YIELD: Duration = Duration::from_millis(250);
-/// There, an idle connection stays for so long at most.
-const PRESSED_IDLE: Duration = Duration::from_millis(20);
+const PRESSED_YIELD: Duration = Duration::from_millis(50);
 
 /// Connections that are found late in one go; a pool has rarely more on their way.
 const LATE_AT_ONCE: usize = 10_000;
@@ -251,7 +251,10 @@ impl<W, C> Pool<W, C> {
     pub fn discard(&mut self, lease: Lease<()>, reason: Closed, occupied: bool, now: Instant) {
         match reason {
             Closed::Broken | Closed::Protocol | Closed::Timeout => self.broke(lease.endpoint, now),
-            Closed::Body | Closed::NotKept => self.ended_well(lease.endpoint, now),
+            Closed::Body | Closed::NotKept => {
+                self.answered(lease.endpoint, now);
+                self.ended_well(lease.endpoint, now);
+            }
             Closed::Silent => self.silent(lease.endpoint, now),
             _ => {}
         }
@@ -282,11 +285,15 @@ impl<W, C> Pool<W, C> {
 
     /// The handshake was answered.
     pub fn proven(&mut self, key: SlotKey, connection: C, _proof: Clean, handshake: Handshake, now: Instant) {
-        let Slot { endpoint: index, since, .. } = *self.slots.get(key);
+        let slot = self.slots.get(key);
+        let (index, hung) = (slot.endpoint, slot.hangs(now));
         self.answered(index, now);
+        if hung {
+            self.press(index, now);
+        }
         let endpoint = &mut self.endpoints[index];
         endpoint.unanswered = 0;
-        endpoint.hanging &= now.saturating_duration_since(since) > PATIENCE;
+        endpoint.hanging &= hung;
         if handshake == Handshake::Learn {
             endpoint.learned_kept();
         }
@@ -295,8 +302,9 @@ impl<W, C> Pool<W, C> {
 
     /// Connected to an application that does not keep connections: nothing was proven, and one request may be sent.
     pub fn unprovable(&mut self, key: SlotKey, connection: C, now: Instant) {
-        self.answered(self.slots.get(key).endpoint, now);
-        match self.queue.pop().filter(|_| !self.paused) {
+        let index = self.slots.get(key).endpoint;
+        self.answered(index, now);
+        match self.next_waiter(index) {
             Some(waiter) => {
                 let lease = self.lease(key, connection, Duration::ZERO, now);
                 self.directives.push_back(Directive::Grant { waiter, lease });
@@ -320,6 +328,7 @@ impl<W, C> Pool<W, C> {
                 self.endpoints[index].saw_close_behind_answer(now)
             }
             OpenFailure::Unasked => {
+                self.answered(index, now);
                 self.endpoints[index].closed_unasked();
                 false
             }
@@ -413,13 +422,27 @@ impl<W, C> Pool<W, C> {
 
     fn hand_on(&mut self, key: SlotKey, connection: C, unfenced: bool, now: Instant) {
         self.slots.get_mut(key).unfenced = unfenced;
-        match self.queue.pop() {
+        if unfenced && self.retire(key, now).is_some() {
+            // Its fence first: a script may still be at work (fact 11.2).
+            return self.ask(key, connection, now);
+        }
+        match self.next_waiter(self.slots.get(key).endpoint) {
             Some(waiter) => {
                 let lease = self.lease(key, connection, Duration::ZERO, now);
                 self.directives.push_back(Directive::Grant { waiter, lease });
             }
-            None => self.rest(key, connection, now),
+            None => {
+                self.rest(key, connection, now);
+                self.serve(now);
+            }
         }
+    }
+
+    /// The oldest waiter, if an endpoint may be given one.
+    fn next_waiter(&mut self, index: usize) -> Option<W> {
+        let endpoint = &self.endpoints[index];
+        let tried = endpoint.health.is_on_trial() && endpoint.count(ConnectionState::Leased) > 0;
+        if self.paused || !endpoint.is_usable() || tried { None } else { self.queue.pop() }
     }
 
     /// Why a connection that has just become free must not be used again.
@@ -428,14 +451,15 @@ impl<W, C> Pool<W, C> {
         let endpoint = &self.endpoints[slot.endpoint];
         let shared = endpoint.occupied(now) > 1 || !self.queue.is_empty();
         let tenure = self.connections.yield_after.filter(|_| shared && slot.used > 0);
-        let tenure = tenure.map(|limit| if endpoint.pressed { limit.min(PRESSED_YIELD) } else { limit });
+        let pressed = endpoint.is_pressed(now);
+        let tenure = tenure.map(|limit| if pressed { limit.min(PRESSED_YIELD) } else { limit });
         if self.draining && self.queue.is_empty() {
             Some(Closed::Drain)
         } else if endpoint.is_draining() {
             Some(Closed::Leaving)
         } else if self.paused || self.recycled.is_some_and(|at| slot.opened <= at) {
             Some(Closed::Reconnect)
-        } else if endpoint.connections() > self.limit_at(slot.endpoint) {
+        } else if (pressed && self.queue.is_empty()) || endpoint.connections() > self.limit_at(slot.endpoint) {
             Some(Closed::Pressure)
         } else if self.connections.max_age.is_some_and(|limit| now - slot.opened >= limit) {
             Some(Closed::MaxAge)
@@ -478,7 +502,13 @@ impl<W, C> Pool<W, C> {
         }
         let endpoint = &self.endpoints[index];
         // The next request should find a warm one in place of one that ended with its body.
-        if reason == Closed::Body && !self.draining && endpoint.idle.is_empty() && endpoint.room.is_some() {
+        if reason == Closed::Body
+            && !self.draining
+            && !self.paused
+            && endpoint.idle.is_empty()
+            && endpoint.room.is_some()
+            && !endpoint.is_pressed(now)
+        {
             self.open(index, now);
         }
         self.forget_if_gone(index);

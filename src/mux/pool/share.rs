@@ -3,7 +3,7 @@
 //! Here the pool holds no connections but counts the places on them; the driver has each under its key. An application
 //! that takes one exchange at a time is the case of one place.
 
-use super::{Closed, Directive, Endpoint, Pool, SlotKey, lease::Share};
+use super::{Closed, Directive, Endpoint, Pool, Slot, SlotKey, lease::Share};
 use crate::{
     config::Multiplex,
     mux::{channel::Values, label::ConnectionState},
@@ -26,7 +26,7 @@ pub(super) struct Places {
 
 impl Places {
     /// How soon the next exchange should come here; `None`: there is no place.
-    fn rank(&self) -> Option<u32> {
+    pub(super) fn rank(&self) -> Option<u32> {
         let free = self.taken < self.all && self.leaving.is_none();
         free.then_some(if self.stalled { STALLED } else { self.taken + 1 })
     }
@@ -73,6 +73,7 @@ impl<W, C> Pool<W, C> {
     pub fn joined(&mut self, key: SlotKey, learned: Learned, now: Instant) {
         let index = self.slots.get(key).endpoint;
         self.answered(index, now);
+        self.endpoints[index].unanswered = 0;
         self.endpoints[index].learn(learned);
         let all = self.places_at(index);
         self.slots.get_mut(key).places = Some(Places { all, taken: 0, stalled: false, leaving: None });
@@ -190,7 +191,7 @@ impl<W, C> Pool<W, C> {
 
     /// The application has answered what it can.
     pub fn answers(&self, endpoint: usize) -> bool {
-        self.endpoints[endpoint].values().is_some()
+        self.endpoints.get(endpoint).is_some_and(|endpoint| endpoint.values().is_some())
     }
 
     /// A connection to this endpoint takes one exchange at a time, given what it has taught.
@@ -198,7 +199,8 @@ impl<W, C> Pool<W, C> {
         let values = match learned {
             Learned::Values(values) => Some(values),
             Learned::Mute => None,
-            Learned::Nothing => self.endpoints[endpoint].values(),
+            // One that is gone takes nothing more in any case.
+            Learned::Nothing => self.endpoints.get(endpoint).and_then(Endpoint::values),
         };
         self.places_for(values) == 1
     }
@@ -242,11 +244,13 @@ impl<W, C> Pool<W, C> {
         let Some(places) = slot.places else { return };
         let index = slot.endpoint;
         let worn = self.connections.max_requests.is_some_and(|limit| slot.used >= limit);
+        let surplus = self.is_surplus(index);
         let aged = self.connections.max_age.is_some_and(|limit| now.saturating_duration_since(slot.opened) >= limit);
         let reason = places.leaving.or_else(|| match () {
             () if self.draining && self.queue.is_empty() => Some(Closed::Drain),
             () if self.endpoints[index].is_draining() => Some(Closed::Leaving),
             () if self.paused || self.recycled.is_some_and(|at| slot.opened <= at) => Some(Closed::Reconnect),
+            () if surplus => Some(Closed::Pressure),
             () if aged => Some(Closed::MaxAge),
             () if worn => Some(Closed::MaxRequests),
             () => None,
@@ -255,9 +259,16 @@ impl<W, C> Pool<W, C> {
             None => {}
             Some(reason) if places.taken == 0 => self.close_shared(key, reason, now),
             Some(_) if self.draining => {}
-            Some(_) if places.leaving.is_none() && !self.may_replace(index) => {}
+            Some(_) if places.leaving.is_none() && !surplus && !self.may_replace(index) => {}
             Some(reason) => self.change_places(key, |places| places.leaving = Some(reason), now),
         }
+    }
+
+    /// It has more connections than it may have, those that are about to end left out.
+    fn is_surplus(&self, index: usize) -> bool {
+        let (limit, all) = (self.limit_at(index), self.endpoints[index].connections());
+        let leaves = |slot: &Slot<C>| slot.endpoint == index && slot.places.is_some_and(|each| each.leaving.is_some());
+        all > limit && all - self.slots.iter().filter(|slot| leaves(slot)).count() > limit
     }
 
     /// The one place that changes how many exchanges a connection has or may have.

@@ -1,6 +1,6 @@
 //! The connections of a pool, and keys to them that never go stale unnoticed.
 
-use super::share::Places;
+use super::{PATIENCE, share::Places};
 use crate::mux::label::ConnectionState;
 use slab::Slab;
 use std::time::Instant;
@@ -45,6 +45,16 @@ pub(super) struct Slots<C> {
     next_serial: u64,
 }
 
+impl<C> Slot<C> {
+    /// Its handshake lasts longer than can be the network's doing, to judge by how long it took to connect: no worker has
+    /// accepted it, so all are busy.
+    pub(super) fn hangs(&self, now: Instant) -> bool {
+        let connecting = self.since.saturating_duration_since(self.opened);
+        let proving = now.saturating_duration_since(self.since);
+        self.state == ConnectionState::Proving && proving >= PATIENCE.max(connecting * 3)
+    }
+}
+
 impl<C> Default for Slots<C> {
     fn default() -> Self {
         Self { slab: Slab::new(), next_serial: 0 }
@@ -85,13 +95,9 @@ impl<C> Slots<C> {
         self.slab.get_mut(key.index).filter(|slot| slot.serial == key.serial)
     }
 
-    /// The endpoint of the connection at a place, which is taken.
-    pub(super) fn endpoint_at(&self, index: usize) -> usize {
-        self.slab[index].endpoint
-    }
-
-    pub(super) fn state_at(&self, index: usize) -> ConnectionState {
-        self.slab[index].state
+    /// The connection at a place, which is taken.
+    pub(super) fn at(&self, index: usize) -> &Slot<C> {
+        &self.slab[index]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Slot<C>> {
@@ -106,6 +112,12 @@ impl<C> Slots<C> {
     pub(super) fn idle(&self) -> Vec<SlotKey> {
         let idle = self.slab.iter().filter(|(_, slot)| slot.connection.is_some());
         idle.map(|(index, slot)| SlotKey { index, serial: slot.serial }).collect()
+    }
+
+    /// Every connection.
+    #[cfg(debug_assertions)]
+    pub(super) fn keys(&self) -> impl Iterator<Item = SlotKey> {
+        self.slab.iter().map(|(index, slot)| SlotKey { index, serial: slot.serial })
     }
 
     /// Every shared connection.

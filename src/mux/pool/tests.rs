@@ -221,6 +221,7 @@ impl World {
                 }
             }
         }
+        self.pool.check();
         let snapshot = self.pool.snapshot(self.now);
         for endpoint in &snapshot.endpoints {
             let held: usize = endpoint.connections.iter().sum();

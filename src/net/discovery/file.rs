@@ -7,7 +7,11 @@
 
 use super::{Found, Sink, Source};
 use crate::config::{self, ConfigError, EndpointSource, Origin};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Between two readings.
 const LOOK: Duration = Duration::from_millis(500);
@@ -126,10 +130,14 @@ impl Source for FileSource {
 }
 
 fn read(path: PathBuf) -> Reading {
+    // Whoever opens a pipe may wait for ever.
+    if fs::metadata(&path).is_ok_and(|about| !about.is_file()) {
+        return Err(format!("cannot read {}: no regular file", path.display()));
+    }
     config::read(&path).map_err(|source| ConfigError::Unreadable { path, source }.to_string())
 }
 
-fn list(path: &std::path::Path) -> Result<Vec<EndpointSource>, String> {
+fn list(path: &Path) -> Result<Vec<EndpointSource>, String> {
     config::endpoints_from_file(path).map_err(|error| {
         let text = error.to_string();
         let lines: Vec<_> = text.lines().collect();
@@ -145,7 +153,7 @@ fn list(path: &std::path::Path) -> Result<Vec<EndpointSource>, String> {
 mod tests {
     use super::*;
     use crate::config::EndpointAddress;
-    use std::{fs, os::unix::fs::symlink, path::Path};
+    use std::os::unix::fs::symlink;
 
     struct Watched {
         folder: tempfile::TempDir,
@@ -224,6 +232,9 @@ mod tests {
         fs::remove_file(watched.path()).unwrap();
         let Tell::Failed(words) = watched.told().await else { panic!("taken") };
         assert!(words.starts_with(&format!("cannot read {path}: ")), "{words}");
+        fs::create_dir(watched.path()).unwrap();
+        assert_eq!(watched.told().await, Tell::Failed(format!("cannot read {path}: no regular file")));
+        fs::remove_dir(watched.path()).unwrap();
         watched.write("");
         assert!(matches!(watched.told().await, Tell::Failed(_)));
         assert_eq!(watched.course.known, Some(vec![found(1, 1, None)]));

@@ -90,6 +90,10 @@ impl Resolver {
         Self { name: name.to_owned(), servers: servers.to_vec(), files, setup: None, found_as: None }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Looks the name up, in the search domains as well.
     pub(super) async fn find(&mut self, kind: Kind) -> Result<Answer, Trouble> {
         let name = Name::from_ascii(&self.name).map_err(|error| Trouble::Failed(error.to_string()))?;

@@ -73,7 +73,7 @@ impl Question for Services {
                 return Ok(Known::new(self.endpoints(&targets), lifetime));
             }
         }
-        Err(Trouble::Nothing(nothing.unwrap_or_else(|| "the service is said not to be offered".into())))
+        Err(Trouble::Nothing(nothing.unwrap_or_else(|| format!("{} is said not to be offered", self.resolver.name()))))
     }
 }
 

@@ -362,7 +362,7 @@ async fn a_reserve_is_used_when_those_before_it_have_no_address_left() {
 #[tokio::test]
 async fn a_service_that_is_said_not_to_be_offered_has_no_endpoints() {
     let server = Server::start([("_f._tcp.php. SRV", Reply::Records(vec![target(0, 0, 0, ".")]))]).await;
-    let words = "the service is said not to be offered";
+    let words = "_f._tcp.php is said not to be offered";
     assert_eq!(services(&server, 1).await, Err(Trouble::Nothing(words.into())));
 }
 

@@ -144,6 +144,7 @@ impl Office {
     }
 
     pub(super) fn check(&self) {
+        self.pool.check();
         let snapshot = self.pool.snapshot(self.now);
         for (index, endpoint) in snapshot.endpoints.iter().enumerate() {
             let held: usize = endpoint.connections.iter().sum();
