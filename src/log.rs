@@ -64,7 +64,9 @@ fn install(log: &Log) {
 }
 
 fn targets(own: LogLevel) -> Targets {
-    Targets::new().with_default(LevelFilter::ERROR).with_targets(OWN.map(|target| (target, level(own))))
+    let others = Targets::new().with_default(LevelFilter::ERROR);
+    // It logs each attempt that fails beside our own line, which says since when.
+    others.with_target("kube_client", LevelFilter::OFF).with_targets(OWN.map(|target| (target, level(own))))
 }
 
 fn level(level: LogLevel) -> LevelFilter {

@@ -6,6 +6,8 @@
 mod dns;
 mod file;
 mod fixed;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod sink;
 
 use crate::{
@@ -16,6 +18,8 @@ use crate::{
 use dns::{Dns, Srv};
 use file::FileSource;
 use fixed::Fixed;
+#[cfg(feature = "kubernetes")]
+use kubernetes::Service;
 use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc};
 use tokio::task::JoinSet;
 
@@ -113,6 +117,12 @@ fn spawn(
         Origin::Dns { name, port } => _ = tasks.spawn(Dns::new(name, port, options(weight, zone)).watch(sink)),
         Origin::Srv { name } => _ = tasks.spawn(Srv::new(name, options(weight, zone)).watch(sink)),
         Origin::File(path) => _ = tasks.spawn(FileSource::new(path, weight, zone).watch(sink)),
+        #[cfg(feature = "kubernetes")]
+        Origin::Service { namespace, name, port } => {
+            _ = tasks.spawn(Service::new(namespace, name, port, weight, zone).watch(sink));
+        }
+        // Refused when the configuration was read.
+        #[cfg(not(feature = "kubernetes"))]
         Origin::Service { .. } => {}
     }
 }
