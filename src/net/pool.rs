@@ -1,5 +1,8 @@
 //! A pool as tasks share it: the core's decisions carried out, and leases that cannot get lost.
 
+mod leased;
+mod reports;
+
 use super::{
     channel::{Channel, Place},
     clock,
@@ -15,16 +18,10 @@ use crate::{
     metrics::PoolMetrics,
     mux::{
         budget::RetryBudget,
-        channel::Values,
         command::{Command, CommandError},
         label::{Closed, Refusal, RetryReason},
         policy::Policy,
-        pool::{
-            Arrival, Directive, Handshake, Learned, Lease, Member, OpenFailure, Pool, Settling, Share, SlotKey,
-            WaiterKey, Workers,
-        },
-        proof::Clean,
-        reply::Finished,
+        pool::{Arrival, Directive, Handshake, Lease, Member, Pool, Settling, Share, SlotKey, WaiterKey},
         snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
     },
 };
@@ -38,9 +35,11 @@ use std::{
         atomic::{AtomicU16, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::sync::{oneshot, watch};
+
+pub(super) use leased::{Facts, Leased, Settled};
 
 /// What a waiter is told.
 type Grant = Result<Granted, Refusal>;
@@ -359,15 +358,9 @@ impl SharedPool {
 
     fn carrier(self: &Arc<Self>, granted: Granted) -> Carrier {
         match granted {
-            Granted::Lease(lease, target) => Carrier::Leased(self.leased(lease, target)),
+            Granted::Lease(lease, target) => Carrier::Leased(Leased::new(self, lease, target)),
             Granted::Share(share, channel) => Carrier::Place(Place::new(self, channel, share)),
         }
-    }
-
-    fn leased(self: &Arc<Self>, lease: Lease<Upstream>, target: Arc<Target>) -> Leased {
-        let (lease, upstream) = lease.split();
-        let facts = Facts { target, idle_for: lease.idle_for, used: lease.used, age: lease.age, kept: lease.kept };
-        Leased { pool: self.clone(), held: Some((lease, upstream)), facts }
     }
 
     pub(super) fn alarm(&self) -> clock::Alarm {
@@ -426,7 +419,7 @@ impl Task {
                 tokio::spawn(join::open(pool.clone(), key, target, handshake));
             }
             Self::Probe { settling, connection, target } => {
-                let held = Settled { pool: pool.clone(), target, settling: Some(settling) };
+                let held = Settled::new(pool, target, settling);
                 tokio::spawn(settle::probe(held, connection));
             }
         }
@@ -445,124 +438,8 @@ fn std_now() -> Instant {
     Instant::now()
 }
 
-/// Reports of an endpoint that is watched.
-impl SharedPool {
-    pub(super) fn settings(&self) -> watch::Receiver<()> {
-        self.settings.subscribe()
-    }
-
-    /// What its status page says.
-    pub(super) fn workers(self: &Arc<Self>, target: &Arc<Target>, workers: Option<Workers>) {
-        self.of(target, |core| core.workers(target.index, workers, clock::now()));
-    }
-
-    /// An active check failed, or not.
-    pub(super) fn checked(self: &Arc<Self>, target: &Arc<Target>, well: bool) {
-        self.of(target, |core| core.checked(target.index, well, clock::now()));
-    }
-
-    /// The other side of a connection that is in use acknowledges nothing.
-    pub(super) fn silent(self: &Arc<Self>, target: &Arc<Target>) {
-        self.of(target, |core| core.silent(target.index, clock::now()));
-    }
-
-    /// The core's index may be another's by now.
-    fn of(self: &Arc<Self>, target: &Arc<Target>, change: impl FnOnce(&mut Pool<oneshot::Sender<Grant>, Upstream>)) {
-        self.change(|inner| {
-            if inner.targets.get(&target.index).is_some_and(|known| Arc::ptr_eq(known, target)) {
-                change(&mut inner.core);
-            }
-        });
-    }
-}
-
-/// Reports of a connection being opened.
-impl SharedPool {
-    pub(super) fn connected(self: &Arc<Self>, key: SlotKey) {
-        self.change(|inner| inner.core.connected(key, clock::now()));
-    }
-
-    pub(super) fn proven(self: &Arc<Self>, key: SlotKey, mut upstream: Upstream, proof: Clean, handshake: Handshake) {
-        self.change(|inner| {
-            watch(inner, &mut upstream);
-            inner.core.proven(key, upstream, proof, handshake, clock::now());
-        });
-    }
-
-    pub(super) fn unprovable(self: &Arc<Self>, key: SlotKey, upstream: Upstream) {
-        self.change(|inner| inner.core.unprovable(key, upstream, clock::now()));
-    }
-
-    /// Returns whether the endpoint is now known, for the first time, not to keep connections.
-    pub(super) fn failed(self: &Arc<Self>, key: SlotKey, target: &Target, failure: OpenFailure) -> bool {
-        let reason = if failure == OpenFailure::Connect { Closed::Connect } else { Closed::Prove };
-        target.metrics.closed(reason);
-        if reason == Closed::Connect {
-            // It may have gone, with another in its place.
-            self.discovery.lock().expect("no panic under this lock").iter().for_each(Discovery::nudge);
-        }
-        self.change(|inner| inner.core.failed(key, failure, clock::now()))
-    }
-}
-
-/// Reports of shared connections.
-impl SharedPool {
-    /// It is open and takes exchanges.
-    pub(super) fn joined(self: &Arc<Self>, channel: &Arc<Channel>, learned: Learned) {
-        self.change(|inner| {
-            // It may have ended meanwhile, and its driver found nothing to report of it.
-            if channel.is_over() {
-                channel.target().metrics.closed(Closed::Prove);
-                inner.core.failed(channel.key(), OpenFailure::Handshake, clock::now());
-                return;
-            }
-            inner.channels.insert(channel.key(), channel.clone());
-            channel.set_single(inner.core.is_single(channel.target().index, learned));
-            inner.core.joined(channel.key(), learned, clock::now());
-        });
-    }
-
-    pub(super) fn channel_learned(self: &Arc<Self>, channel: &Channel, values: Values) {
-        self.change(|inner| {
-            channel.set_single(inner.core.is_single(channel.target().index, Learned::Values(values)));
-            inner.core.learned(channel.key(), values, clock::now());
-        });
-    }
-
-    pub(super) fn channel_cannot_multiplex(self: &Arc<Self>, channel: &Channel) {
-        self.channel_learned(channel, Values::default());
-    }
-
-    pub(super) fn channel_stalled(self: &Arc<Self>, key: SlotKey, stalled: bool) {
-        self.change(|inner| inner.core.stalled(key, stalled, clock::now()));
-    }
-
-    /// It should take nothing more; if it `may`, unless there can be no other in its place.
-    pub(super) fn channel_let_go(self: &Arc<Self>, key: SlotKey, reason: Closed, may: bool) {
-        self.change(|inner| inner.core.let_go(key, reason, may, clock::now()));
-    }
-
-    /// It has ended.
-    pub(super) fn channel_gone(self: &Arc<Self>, channel: &Channel, reason: Closed) {
-        let reason = self.change(|inner| {
-            // Not before it joined: whoever opens it reports what became of it.
-            inner.channels.remove(&channel.key())?;
-            inner.core.gone(channel.key(), reason, clock::now())
-        });
-        reason.into_iter().for_each(|reason| channel.target().metrics.closed(reason));
-    }
-
-    pub(super) fn release(self: &Arc<Self>, share: Share) {
-        self.change(|inner| inner.core.release(share, clock::now()));
-    }
-
-    pub(super) fn release_untouched(self: &Arc<Self>, share: Share) {
-        self.change(|inner| inner.core.release_untouched(share, clock::now()));
-    }
-}
-
 /// Lets the keeper hear what comes on a connection that may become idle. Whoever is granted it listens in its place.
-fn watch(inner: &Inner, upstream: &mut Upstream) {
+fn listen_for(inner: &Inner, upstream: &mut Upstream) {
     // Ready now or later, it is the keeper that looks.
     if upstream.socket.poll_anything(&mut Context::from_waker(&inner.keeper)).is_ready() {
         inner.keeper.wake_by_ref();
@@ -612,124 +489,5 @@ impl Drop for Waiting {
                 inner.take_back(granted);
             }
         });
-    }
-}
-
-/// What is known of a leased connection, for decisions and log lines.
-#[derive(Clone, Debug)]
-pub(super) struct Facts {
-    pub(super) target: Arc<Target>,
-    /// Zero if it has just proved itself.
-    pub(super) idle_for: Duration,
-    /// Exchanges before this one.
-    pub(super) used: u64,
-    pub(super) age: Duration,
-    pub(super) kept: bool,
-}
-
-/// A connection for one exchange. Dropped without a word it is discarded.
-pub(super) struct Leased {
-    pool: Arc<SharedPool>,
-    held: Option<(Lease<()>, Upstream)>,
-    pub(super) facts: Facts,
-}
-
-impl Leased {
-    pub(super) fn upstream(&mut self) -> &mut Upstream {
-        // Taken only by the methods that consume the lease.
-        &mut self.held.as_mut().expect("a lease holds its connection").1
-    }
-
-    /// Nothing was sent on it: its web server had gone.
-    pub(super) fn untouched(mut self) {
-        if let Some((lease, mut upstream)) = self.held.take() {
-            self.pool.change(|inner| {
-                watch(inner, &mut upstream);
-                inner.core.untouched(lease.join(upstream), clock::now());
-            });
-        }
-    }
-
-    /// May the fence go with the next request? See the core's.
-    pub(super) fn may_defer(&self) -> bool {
-        let lease = self.held.as_ref().map(|(lease, _)| lease);
-        lease.is_some_and(|lease| self.pool.lock().core.may_defer(lease, clock::now()))
-    }
-
-    /// The exchange ended cleanly; the fence goes with the next request, or soon by itself.
-    pub(super) fn defer(mut self, finished: Finished) {
-        if let Some((lease, mut upstream)) = self.held.take() {
-            upstream.owed = Some(finished);
-            self.pool.change(|inner| {
-                watch(inner, &mut upstream);
-                inner.core.defer(lease, upstream, clock::now());
-            });
-        }
-    }
-
-    /// The exchange ended cleanly; the fence comes next.
-    pub(super) fn settle(mut self) -> (Settled, Upstream) {
-        let (lease, upstream) = self.held.take().expect("a lease holds its connection");
-        let settling = self.pool.change(|inner| inner.core.settle(lease, clock::now()).0);
-        (Settled { pool: self.pool.clone(), target: self.facts.target.clone(), settling: Some(settling) }, upstream)
-    }
-
-    /// Not to be used again. `close` closes it; `occupied`: its worker may still be busy with the request.
-    pub(super) fn discard(mut self, reason: Closed, occupied: bool, close: impl FnOnce(Upstream)) {
-        self.give_up(reason, occupied, close);
-    }
-
-    fn give_up(&mut self, reason: Closed, occupied: bool, close: impl FnOnce(Upstream)) {
-        if let Some((lease, upstream)) = self.held.take() {
-            close(upstream);
-            self.facts.target.metrics.closed(reason);
-            self.pool.change(|inner| inner.core.discard(lease, reason, occupied, clock::now()));
-        }
-    }
-}
-
-impl Drop for Leased {
-    fn drop(&mut self) {
-        self.give_up(Closed::Broken, true, drop);
-    }
-}
-
-/// The place of a connection whose worker is being asked whether it is free. Dropped, it is given up.
-pub(super) struct Settled {
-    pool: Arc<SharedPool>,
-    target: Arc<Target>,
-    settling: Option<Settling>,
-}
-
-impl Settled {
-    pub(super) fn pool(&self) -> &Arc<SharedPool> {
-        &self.pool
-    }
-
-    pub(super) fn checkin(mut self, mut upstream: Upstream, proof: Clean) {
-        if let Some(settling) = self.settling.take() {
-            self.pool.change(|inner| {
-                watch(inner, &mut upstream);
-                inner.core.checkin(settling, upstream, proof, clock::now());
-            });
-        }
-    }
-
-    /// The connection has been closed.
-    pub(super) fn close(mut self, reason: Closed) {
-        self.give_up(reason);
-    }
-
-    fn give_up(&mut self, reason: Closed) {
-        if let Some(settling) = self.settling.take() {
-            self.target.metrics.closed(reason);
-            self.pool.change(|inner| inner.core.unsettled(settling, reason, clock::now()));
-        }
-    }
-}
-
-impl Drop for Settled {
-    fn drop(&mut self) {
-        self.give_up(Closed::Broken);
     }
 }

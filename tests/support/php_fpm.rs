@@ -21,9 +21,12 @@ use super::{
 const PROGRAM: &str = "FCGIMUX_TEST_PHP_FPM";
 
 /// What a pool shall be; see [`PhpFpm::pool`].
+#[derive(Clone)]
 pub struct Pool {
     children: usize,
     unix: bool,
+    at: Option<SocketAddr>,
+    network: Option<u32>,
     status: bool,
     global: Vec<String>,
     directives: Vec<String>,
@@ -39,6 +42,7 @@ pub struct PhpFpm {
 
 enum Listens {
     Tcp(Port),
+    At(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -46,6 +50,18 @@ impl Pool {
     /// Listens on a Unix socket instead of TCP.
     pub fn unix(mut self) -> Self {
         self.unix = true;
+        self
+    }
+
+    /// Listens here instead of at a free port of 127.0.0.1.
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.at = Some(address);
+        self
+    }
+
+    /// Runs in the network of this process instead of the test's.
+    pub fn in_network_of(mut self, pid: u32) -> Self {
+        self.network = Some(pid);
         self
     }
 
@@ -78,10 +94,21 @@ impl Pool {
         let folder = Folder::new();
         copy_scripts(&folder);
         folder.subfolder("log");
-        let listens = if self.unix { Listens::Unix(folder.join("php.sock")) } else { Listens::Tcp(Port::free()) };
+        let listens = match self.at {
+            Some(address) => Listens::At(address),
+            None if self.unix => Listens::Unix(folder.join("php.sock")),
+            None => Listens::Tcp(Port::free()),
+        };
         let status = self.status.then(Port::free);
         let file = folder.write("php-fpm.conf", &self.file(&folder, &listens, status.as_ref()));
-        let process = Process::start(&folder, "php-fpm.log", &program(), ["-F", "-y", &file.display().to_string()]);
+        let file = file.display().to_string();
+        let process = match self.network {
+            None => Process::start(&folder, "php-fpm.log", &program(), ["-F", "-y", &file]),
+            Some(pid) => {
+                let arguments = ["-t", &pid.to_string(), "-n", "--", &program(), "-F", "-y", &file];
+                Process::start(&folder, "php-fpm.log", "nsenter", arguments)
+            }
+        };
         let mut php = PhpFpm { process, folder, listens, status, children: self.children };
         php.wait_listening();
         php
@@ -105,7 +132,15 @@ impl Pool {
 impl PhpFpm {
     /// A static pool with so many workers.
     pub fn pool(children: usize) -> Pool {
-        Pool { children, unix: false, status: false, global: Vec::new(), directives: Vec::new() }
+        Pool {
+            children,
+            unix: false,
+            at: None,
+            network: None,
+            status: false,
+            global: Vec::new(),
+            directives: Vec::new(),
+        }
     }
 
     /// `host:port` or the path of the socket.
@@ -122,6 +157,7 @@ impl PhpFpm {
     pub fn tcp_address(&self) -> SocketAddr {
         match &self.listens {
             Listens::Tcp(port) => port.address(),
+            Listens::At(address) => *address,
             Listens::Unix(_) => panic!("this php-fpm listens on a Unix socket"),
         }
     }
@@ -131,6 +167,7 @@ impl PhpFpm {
     pub fn connect(&self) -> Connection {
         match &self.listens {
             Listens::Tcp(port) => Connection::tcp(port.address()),
+            Listens::At(address) => Connection::tcp(*address),
             Listens::Unix(path) => Connection::unix(path),
         }
     }
@@ -245,6 +282,7 @@ impl Listens {
     fn address(&self) -> String {
         match self {
             Self::Tcp(port) => port.address().to_string(),
+            Self::At(address) => address.to_string(),
             Self::Unix(path) => path.display().to_string(),
         }
     }

@@ -114,6 +114,15 @@ impl Sink {
         }
     }
 
+    /// It has said for long enough that there is nothing: what it found before goes.
+    pub(in crate::net) fn gone(&self, words: impl Display) {
+        let (pool, source) = (&self.sinks.pool, &self.name);
+        tracing::warn!(pool, source, "{words}");
+        // Not a failure that is over.
+        *self.trouble.lock().expect("no panic under this lock") = None;
+        self.found(vec![]);
+    }
+
     /// It could not be asked; what it found before stays.
     pub(in crate::net) fn failed(&self, words: impl Display) {
         let now = clock::now();

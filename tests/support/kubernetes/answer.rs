@@ -1,9 +1,6 @@
 //! One connection: requests one after the other, the last of them usually a watch.
 
-use super::{
-    Asked, Shared, State, Verb,
-    store::Selection,
-};
+use super::{Asked, Shared, State, Verb, store::Selection};
 use serde_json::{Value, json};
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -172,9 +169,7 @@ fn watch(connection: &mut TcpStream, shared: &Arc<Shared>, request: &Request) ->
         }
         state.requests.len()
     };
-    connection.write_all(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-    )?;
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
     shared.lock().watches += 1;
     let began = Instant::now();
     let mut marked = began;

@@ -100,8 +100,7 @@ impl Store {
 impl Change {
     /// A slice that no longer matches is deleted, for who asked for those that do.
     fn event(&self, selection: &Selection) -> Option<Value> {
-        let matching =
-            |slice: &Option<Value>| slice.clone().filter(|slice| selection.takes(&self.namespace, slice));
+        let matching = |slice: &Option<Value>| slice.clone().filter(|slice| selection.takes(&self.namespace, slice));
         let (kind, mut slice) = match (matching(&self.before), matching(&self.after)) {
             (None, None) => return None,
             (None, Some(after)) => ("ADDED", after),

@@ -113,8 +113,8 @@ impl Tell {
             Self::Confirmed => sink.confirmed(),
             Self::Failed(words) => sink.failed(words),
             Self::Gone(words) => {
-                tracing::warn!("{words}, for {} s now: it has no endpoints any more", BELIEVED_AFTER.as_secs());
-                sink.found(vec![]);
+                let lasted = BELIEVED_AFTER.as_secs();
+                sink.gone(format_args!("{words}, for {lasted} s now: it has no endpoints any more"));
             }
         }
     }

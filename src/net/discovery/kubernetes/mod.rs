@@ -199,11 +199,13 @@ impl Report<'_> {
         }
         if known.slices.is_empty() {
             let name = &self.service.name;
-            tracing::warn!(service = name, "it has no EndpointSlices: is there a Service of this name, with a selector?");
+            tracing::warn!(
+                service = name,
+                "it has no EndpointSlices: is there a Service of this name, with a selector?"
+            );
         }
         self.sink.found(merged.found.clone());
         self.found = Some(merged.found);
         true
     }
 }
-

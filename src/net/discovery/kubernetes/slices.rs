@@ -349,7 +349,8 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_left_out_and_said() {
-        let slices = [slice(&fastcgi(), &json!([{"addresses": ["php-1"]}, {"addresses": []}, {"addresses": ["10.0.0.1"]}]))];
+        let slices =
+            [slice(&fastcgi(), &json!([{"addresses": ["php-1"]}, {"addresses": []}, {"addresses": ["10.0.0.1"]}]))];
         let merged = merge(&slices, &wanted(None)).unwrap();
         assert_eq!(merged.found.len(), 1);
         assert_eq!(merged.ignored.len(), 2);

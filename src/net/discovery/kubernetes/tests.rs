@@ -10,12 +10,7 @@ mod kubernetes;
 mod port;
 
 use super::*;
-use crate::{
-    config::Config,
-    metrics::Metrics,
-    mux::pool::Member,
-    net::discovery::sink::Sinks,
-};
+use crate::{config::Config, metrics::Metrics, mux::pool::Member, net::discovery::sink::Sinks};
 use kubernetes::{KubeApi, Slice, Verb};
 use port::Port;
 use std::{
@@ -346,7 +341,9 @@ async fn who_may_list_but_not_watch_learns_of_changes_all_the_same_and_is_not_sa
 #[tokio::test]
 async fn a_server_in_trouble_is_asked_again() {
     let (api, mut watching) = settled().await;
-    for (turn, (status, words)) in [(500, "answers 500"), (503, "answers 503"), (401, "does not know who we are")].into_iter().enumerate() {
+    for (turn, (status, words)) in
+        [(500, "answers 500"), (503, "answers 503"), (401, "does not know who we are")].into_iter().enumerate()
+    {
         let watches = api.watches();
         for verb in [Verb::List, Verb::Watch] {
             api.refuse(verb, status);

@@ -19,12 +19,16 @@ pub(super) enum Trouble {
          ({message})"
     )]
     Forbidden { verb: &'static str, namespace: String, message: String },
-    #[error("the API server does not know who we are (401), the service account's token may be missing or too old: {0}")]
+    #[error(
+        "the API server does not know who we are (401), the service account's token may be missing or too old: {0}"
+    )]
     Unknown(String),
     /// What has changed since is known no more: nothing is wrong, but all must be listed anew.
     #[error("the API server no longer knows what has changed since: {0}")]
     Gone(String),
-    #[error("the API server answers {code} when asked to {verb} endpointslices in the namespace {namespace}: {message}")]
+    #[error(
+        "the API server answers {code} when asked to {verb} endpointslices in the namespace {namespace}: {message}"
+    )]
     Refused { code: u16, verb: &'static str, namespace: String, message: String },
     #[error("the API server {server} did not answer within {after:?} when asked to {verb}")]
     Late { server: String, verb: &'static str, after: Duration },
