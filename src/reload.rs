@@ -9,6 +9,7 @@ use crate::{
     net::{ListenError, Net, Prepared},
 };
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -33,6 +34,8 @@ pub struct ConfigFile {
     path: PathBuf,
     /// That of the process, where the file names none.
     zone: Option<String>,
+    /// It can be read again, unlike a pipe (`--config /dev/stdin`).
+    lasting: bool,
     /// What was made a configuration of, or found wrong, last.
     reading: Reading,
 }
@@ -47,7 +50,8 @@ impl ConfigFile {
     /// The file cannot be read, or every violation in it.
     pub fn open(path: &Path, zone: Option<String>) -> Result<(Self, Config), ConfigError> {
         let content = config::read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let file = Self { path: path.to_owned(), zone, reading: Ok(content.clone()) };
+        let lasting = fs::metadata(path).is_ok_and(|found| found.is_file());
+        let file = Self { path: path.to_owned(), zone, lasting, reading: Ok(content.clone()) };
         let config = file.parse(&content)?;
         Ok((file, config))
     }
@@ -87,9 +91,9 @@ enum Refused {
 ///
 /// One at a time: while one is applied, a signal waits, and several that wait are one.
 pub(crate) async fn watch(mut running: Running, file: Option<ConfigFile>, mut told: Signal) {
-    let Some(mut file) = file else {
+    let Some(mut file) = file.filter(|file| file.lasting) else {
         while told.recv().await.is_some() {
-            tracing::warn!("told to read the configuration again, but there is no file: it was given as flags");
+            tracing::warn!("told to read the configuration again, but it came from no file: there is nothing to read");
         }
         return std::future::pending().await;
     };
@@ -216,4 +220,41 @@ impl Refused {
 /// `None`, which is not logged, for nothing.
 fn list(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+    use std::thread;
+
+    const TEXT: &str = "pools:\n  php:\n    endpoints:\n      - dns: php:9000\n";
+
+    #[test]
+    fn a_file_is_read_with_the_zone_of_the_process_where_it_names_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fcgimux.yaml");
+        let zone = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let (file, config) = ConfigFile::open(&path, Some("eu-1a".into())).unwrap();
+            assert!(file.lasting);
+            config.zone
+        };
+        assert_eq!(zone(TEXT).as_deref(), Some("eu-1a"));
+        assert_eq!(zone(&format!("zone: eu-1b\n{TEXT}")).as_deref(), Some("eu-1b"));
+        fs::write(&path, "pools: {}").unwrap();
+        assert!(matches!(ConfigFile::open(&path, None), Err(ConfigError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_pipe_is_read_once_and_not_looked_at_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let written = path.clone();
+        let writer = thread::spawn(move || fs::write(written, TEXT).unwrap());
+        let (file, _) = ConfigFile::open(&path, None).unwrap();
+        writer.join().unwrap();
+        assert!(!file.lasting);
+    }
 }

@@ -391,7 +391,8 @@ impl Site {
             }
             Refusal::QueueTimeout => {
                 let waited = job.lasted().as_secs_f64();
-                format!("pool {}: no worker became free within {waited:.1} s (queue.timeout)", pool.name)
+                let what = if self.pool.is_empty() { "no endpoint was found" } else { "no worker became free" };
+                format!("pool {}: {what} within {waited:.1} s (queue.timeout)", pool.name)
             }
             _ => format!("pool {}: no endpoint is up", pool.name),
         }

@@ -209,6 +209,11 @@ impl SharedPool {
         self.change(|inner| inner.core.drain(clock::now()));
     }
 
+    /// No endpoint is known that does not leave.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().core.is_empty()
+    }
+
     /// Exchanges that wait, run or settle.
     pub(super) fn busy(&self) -> usize {
         self.lock().core.busy()

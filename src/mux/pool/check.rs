@@ -2,7 +2,7 @@
 
 use super::{
     Pool, SlotKey,
-    endpoint::{Endpoint, Rank, Tier},
+    endpoint::{Endpoint, Rank, Room, Tier},
     is_coming,
     share::STALLED,
 };
@@ -76,6 +76,7 @@ impl<W, C> Pool<W, C> {
         let tier = match () {
             () if stalled => Tier::Stalled,
             () if endpoint.health.is_suspect() => Tier::Suspect,
+            () if self.is_ahead(endpoint) => Tier::Slow,
             () if endpoint.near => Tier::Near,
             () => Tier::Far,
         };
@@ -84,7 +85,7 @@ impl<W, C> Pool<W, C> {
     }
 
     /// Its place among those to which a connection may be opened.
-    fn room_anew(&self, index: usize, endpoint: &Endpoint) -> Option<(Tier, u64)> {
+    fn room_anew(&self, index: usize, endpoint: &Endpoint) -> Option<Room> {
         let usable = !endpoint.leaving && !endpoint.held && !endpoint.health.is_ejected();
         let pauses = endpoint.health.retry_at().is_some();
         let tried = endpoint.health.is_on_trial() && endpoint.connections() > 0;
@@ -102,19 +103,25 @@ impl<W, C> Pool<W, C> {
             (true, ..) => Tier::Suspect,
             (_, true, true) => Tier::NearSaturated,
             (_, true, false) => Tier::FarSaturated,
+            _ if self.is_ahead(endpoint) => Tier::Slow,
             (_, false, true) => Tier::Near,
             (_, false, false) => Tier::Far,
         };
         let open = usable && !pauses && !tried && fits && wanted;
-        open.then(|| (tier, endpoint.load(endpoint.places_taken())))
+        open.then(|| Room { tier, load: endpoint.load(endpoint.places_taken()), opened: endpoint.opened })
+    }
+
+    fn is_ahead(&self, endpoint: &Endpoint) -> bool {
+        endpoint.slow_since.is_some() && endpoint.served > self.served
     }
 
     fn check_orders(&self) {
         let ranked = self.endpoints.iter().filter_map(|(index, endpoint)| Some((endpoint.rank?, index)));
         assert_eq!(self.ready, ranked.collect());
-        let open =
-            self.endpoints.iter().filter_map(|(index, endpoint)| endpoint.room.map(|(tier, load)| (tier, load, index)));
+        let open = self.endpoints.iter().filter_map(|(index, endpoint)| Some((endpoint.room?, index)));
         assert_eq!(self.openable, open.collect());
+        let ahead = self.endpoints.iter().filter(|(_, endpoint)| self.is_ahead(endpoint));
+        assert_eq!(self.ahead, ahead.map(|(index, endpoint)| (endpoint.served, index)).collect());
         let coming = self.slots.keys().filter(|key| is_coming(self.slots.get(*key).state));
         assert_eq!(self.coming, coming.map(|key| (self.slots.get(key).since, key.index())).collect());
         assert!(self.slots.keys().all(|key| self.endpoints.contains(self.slots.get(key).endpoint)));
@@ -139,8 +146,7 @@ impl<W, C> Pool<W, C> {
         assert!(self.next_deadline().is_some());
         let Some((rank, index)) = self.ready.first().filter(|_| !self.paused) else { return };
         let young = self.young().next().is_some();
-        let stalled = rank.tier == Tier::Stalled && (young || self.best_to_open().is_some());
-        let better = self.openable.first().is_some_and(|(tier, ..)| *tier < rank.tier && *tier <= Tier::Far) && young;
-        assert!(stalled || better, "somebody waits beside room at {index}: {:?}", self.endpoints[*index]);
+        let stalled = rank.tier == Tier::Stalled && self.best_to_open().is_some();
+        assert!(young || stalled, "somebody waits beside room at {index}: {:?}", self.endpoints[*index]);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Arrival, Directive, Handshake, LATE_AT_ONCE, Lease, PATIENCE, Pool, SlotKey,
-    endpoint::{Endpoint, LOAD, Rank, Tier},
+    endpoint::{Endpoint, LOAD, Rank, Room, Tier},
     is_coming,
     share::STALLED,
 };
@@ -17,7 +17,7 @@ use std::{
 
 /// So many exchanges an endpoint may be behind the others and catch up with. It was idle meanwhile, or full: it does not
 /// get all that it missed.
-const CATCH_UP: u64 = 8;
+const CATCH_UP: u64 = 8 * LOAD / 1000;
 /// After so many exchanges one more endpoint without a connection gets one, so that it has its part of a load that fewer
 /// connections could carry.
 const WARM_EVERY: u32 = 8;
@@ -41,17 +41,32 @@ impl<W, C> Pool<W, C> {
         arrival
     }
 
-    /// The first in the order of those that have room; `None` also where one that comes before it can be opened.
-    pub(super) fn first_ready(&self) -> Option<usize> {
-        let &(rank, index) = self.ready.first()?;
-        // A saturated one is no better: a connection opened there would wait.
-        let better = self.openable.first().is_some_and(|(tier, ..)| *tier < rank.tier && *tier <= Tier::Far);
-        (!better).then_some(index)
+    /// The first in the order of those that have room; `None` also where a better one can be opened, but for a waiter
+    /// that this has cost its patience.
+    pub(super) fn first_ready(&self, now: Instant) -> Option<usize> {
+        let &(_, index) = self.ready.first()?;
+        let waits = self.is_better_openable() && self.queue.next_since().is_none_or(|since| now < since + PATIENCE);
+        (!waits).then_some(index)
+    }
+
+    /// When the next waiter takes what there is, if it waits for a better one.
+    pub(super) fn waits_for_better(&self) -> Option<Instant> {
+        self.ready.first().filter(|(rank, _)| !self.paused && rank.tier != Tier::Stalled)?;
+        self.queue.next_since().map(|since| since + PATIENCE)
+    }
+
+    /// A connection can be opened that would be better than any that has room now. One to a saturated endpoint is not: it
+    /// would wait. Nor is any better than one that is held up, which has rules of its own.
+    fn is_better_openable(&self) -> bool {
+        let ready = self.ready.first().filter(|(rank, _)| rank.tier != Tier::Stalled);
+        ready
+            .zip(self.openable.first())
+            .is_some_and(|((rank, _), (room, _))| room.tier < rank.tier && room.tier <= Tier::Far)
     }
 
     /// The idle connection to use: of that endpoint, the most recently used.
     fn checkout(&mut self, now: Instant) -> Option<Lease<C>> {
-        let index = self.first_ready()?;
+        let index = self.first_ready(now)?;
         // An endpoint is in `ready` only while it has idle connections.
         let key = self.endpoints[index].idle.last().copied().expect("a ready endpoint has an idle connection");
         let since = self.slots.get(key).since;
@@ -73,14 +88,23 @@ impl<W, C> Pool<W, C> {
     /// It has been given one more.
     pub(super) fn charge(&mut self, index: usize) {
         let endpoint = &mut self.endpoints[index];
-        self.served = self.served.max(endpoint.served);
+        // One that starts slowly and gets more than its part, since nobody else has room, takes nothing from the others.
+        if endpoint.ahead.is_none() {
+            self.served = self.served.max(endpoint.served);
+        }
         endpoint.served += endpoint.load(1);
+        while let Some(&(until, index)) = self.ahead.first()
+            && until <= self.served
+        {
+            self.rank(index);
+        }
     }
 
     // ---------------------------------------------------------------- the two orders
 
     /// Puts an endpoint in its places among those that have room and those to which a connection may be opened.
     pub(super) fn rank(&mut self, index: usize) {
+        self.note_ahead(index);
         let ready = self.rank_of(index);
         let openable = self.room_of(index);
         let endpoint = &mut self.endpoints[index];
@@ -90,8 +114,8 @@ impl<W, C> Pool<W, C> {
             endpoint.rank = ready;
         }
         if endpoint.room != openable {
-            endpoint.room.into_iter().for_each(|(tier, load)| _ = self.openable.remove(&(tier, load, index)));
-            openable.into_iter().for_each(|(tier, load)| _ = self.openable.insert((tier, load, index)));
+            endpoint.room.into_iter().for_each(|room| _ = self.openable.remove(&(room, index)));
+            openable.into_iter().for_each(|room| _ = self.openable.insert((room, index)));
             endpoint.room = openable;
         }
     }
@@ -99,11 +123,23 @@ impl<W, C> Pool<W, C> {
     pub(super) fn unrank(&mut self, index: usize) {
         let endpoint = &mut self.endpoints[index];
         endpoint.rank.take().into_iter().for_each(|rank| _ = self.ready.remove(&(rank, index)));
-        endpoint.room.take().into_iter().for_each(|(tier, load)| _ = self.openable.remove(&(tier, load, index)));
+        endpoint.room.take().into_iter().for_each(|room| _ = self.openable.remove(&(room, index)));
+        endpoint.ahead.take().into_iter().for_each(|ahead| _ = self.ahead.remove(&(ahead, index)));
+    }
+
+    /// Has it had its part for now, of those that start slowly?
+    fn note_ahead(&mut self, index: usize) {
+        let endpoint = &mut self.endpoints[index];
+        let ahead = endpoint.slow_since.map(|_| endpoint.served).filter(|served| *served > self.served);
+        if endpoint.ahead != ahead {
+            endpoint.ahead.into_iter().for_each(|ahead| _ = self.ahead.remove(&(ahead, index)));
+            ahead.into_iter().for_each(|ahead| _ = self.ahead.insert((ahead, index)));
+            endpoint.ahead = ahead;
+        }
     }
 
     fn rank_of(&mut self, index: usize) -> Option<Rank> {
-        let at_least = self.served.saturating_sub(CATCH_UP * LOAD / 1000);
+        let at_least = self.served.saturating_sub(CATCH_UP);
         let endpoint = &mut self.endpoints[index];
         if !endpoint.is_usable() {
             return None;
@@ -126,13 +162,14 @@ impl<W, C> Pool<W, C> {
         Some(Rank { tier, load: endpoint.load(running), served: endpoint.served })
     }
 
-    fn room_of(&self, index: usize) -> Option<(Tier, u64)> {
+    fn room_of(&self, index: usize) -> Option<Room> {
         let endpoint = &self.endpoints[index];
         let coming = endpoint.coming() * self.places_of(index);
         let room = endpoint.may_open(self.connections_at(index))
             && endpoint.takes_beyond(coming)
             && !self.is_being_asked(endpoint);
-        room.then(|| (endpoint.tier(true), endpoint.load(endpoint.places_taken())))
+        let load = endpoint.load(endpoint.places_taken());
+        room.then(|| Room { tier: endpoint.tier(true), load, opened: endpoint.opened })
     }
 
     /// How many exchanges a connection to it takes is not known, and one is on its way to find out.
@@ -216,7 +253,7 @@ impl<W, C> Pool<W, C> {
     /// backlog of each for a waiter is enough.
     pub(super) fn best_to_open(&self) -> Option<usize> {
         let places = 2 * self.queue.len().max(1);
-        let candidates = self.openable.iter().take(CANDIDATES).map(|(.., index)| *index);
+        let candidates = self.openable.iter().take(CANDIDATES).map(|(_, index)| *index);
         candidates.into_iter().find(|index| self.endpoints[*index].coming() < places)
     }
 
@@ -233,6 +270,11 @@ impl<W, C> Pool<W, C> {
             Application::PhpFpm => endpoint.handshake(now),
             Application::Generic => endpoint.question(self.connections.multiplex),
         };
+        endpoint.opened = endpoint.opened.max(self.opened.saturating_sub(CATCH_UP));
+        if endpoint.slow_since.is_none() {
+            self.opened = self.opened.max(endpoint.opened);
+        }
+        endpoint.opened += endpoint.load(1);
         endpoint.moved(None, Some(ConnectionState::Connecting));
         let key = self.slots.insert(index, now);
         self.coming.insert((now, key.index()));
@@ -253,12 +295,12 @@ impl<W, C> Pool<W, C> {
             return;
         }
         self.unwarmed = 0;
-        // Those without any come first.
-        if let Some(&(tier, 0, index)) = self.openable.first()
-            && tier <= Tier::Far
-        {
-            self.open(index, now);
-        }
+        // Those without any come first. One that is used once and closed cannot wait for a request.
+        let php = self.application == Application::PhpFpm;
+        let lasts = |index: usize| !php || self.endpoints[index].handshake(now) != Handshake::Skip;
+        let mut empty = self.openable.iter().take(CANDIDATES).take_while(|(room, _)| room.load == 0);
+        let found = empty.find(|(room, index)| room.tier <= Tier::Far && lasts(*index)).map(|(_, index)| *index);
+        found.into_iter().for_each(|index| self.open(index, now));
     }
 
     // ---------------------------------------------------------------- states

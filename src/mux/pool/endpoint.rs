@@ -66,12 +66,24 @@ pub(super) struct Rank {
 pub(super) enum Tier {
     Near,
     Far,
+    /// It starts slowly, and has had its part for now.
+    Slow,
     /// In the own zone, but no worker is free there: only for what is opened.
     NearSaturated,
     FarSaturated,
     Suspect,
     /// Its connections with room are held up by one exchange.
     Stalled,
+}
+
+/// Where it stands among those to which a connection may be opened: the lowest is used first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Room {
+    pub(super) tier: Tier,
+    /// Connections that it has, by its share.
+    pub(super) load: u64,
+    /// What has been opened to it so far, by its share: where connections do not last, this is what spreads exchanges.
+    pub(super) opened: u64,
 }
 
 #[derive(Debug)]
@@ -106,6 +118,10 @@ pub(super) struct Endpoint {
     pub(super) workers: Option<u32>,
     /// What it has been given so far, each exchange by its share.
     pub(super) served: u64,
+    /// The same of the connections that were opened to it.
+    pub(super) opened: u64,
+    /// Its place among those that start slowly and have had their part for now: see `served`.
+    pub(super) ahead: Option<u64>,
     /// Idle connections, the most recently used last.
     pub(super) idle: Vec<SlotKey>,
     /// Closed connections whose worker may still be at work (rule R15): when each is forgotten, the first one first.
@@ -120,7 +136,7 @@ pub(super) struct Endpoint {
     /// Its place among the endpoints that have idle connections.
     pub(super) rank: Option<Rank>,
     /// Its place among those to which a connection may be opened.
-    pub(super) room: Option<(Tier, u64)>,
+    pub(super) room: Option<Room>,
     counts: [usize; ConnectionState::ALL.len()],
     manners: Manners,
     /// Fences in a row that were answered at once.
@@ -149,6 +165,8 @@ impl Endpoint {
             unanswered: 0,
             workers: None,
             served: 0,
+            opened: 0,
+            ahead: None,
             idle: vec![],
             ghosts: VecDeque::new(),
             gave_back: None,
@@ -192,6 +210,11 @@ impl Endpoint {
     /// Whatever comes back in its place may be another application.
     pub(super) fn forget_talents(&mut self) {
         self.talents = Talents::Unknown;
+    }
+
+    /// It starts slowly from now on, without a claim to what it has missed.
+    pub(super) fn start_slowly(&mut self, served: u64, now: Instant) {
+        (self.slow_since, self.served) = (Some(now), self.served.max(served));
     }
 
     /// Works out its share; returns whether it is still starting slowly.
@@ -399,12 +422,13 @@ impl Endpoint {
 
     /// Its tier for what is there already; `fresh`: for what would have to be opened.
     pub(super) fn tier(&self, fresh: bool) -> Tier {
-        match (self.health.is_suspect(), fresh && self.is_saturated(), self.near) {
-            (true, ..) => Tier::Suspect,
-            (_, false, true) => Tier::Near,
-            (_, false, false) => Tier::Far,
-            (_, true, true) => Tier::NearSaturated,
-            (_, true, false) => Tier::FarSaturated,
+        match (fresh && self.is_saturated(), self.near) {
+            _ if self.health.is_suspect() => Tier::Suspect,
+            (true, true) => Tier::NearSaturated,
+            (true, false) => Tier::FarSaturated,
+            _ if self.ahead.is_some() => Tier::Slow,
+            (false, true) => Tier::Near,
+            (false, false) => Tier::Far,
         }
     }
 

@@ -23,6 +23,8 @@ use std::{
 const PRESSED_FOR: Duration = Duration::from_secs(2);
 /// Handshakes that no worker answered, after which the endpoint gets a pause.
 const UNANSWERED: u32 = 2;
+/// Endpoints that are found within this of the pool itself are as new as all others: they need not start slowly.
+const TOGETHER: Duration = Duration::from_secs(1);
 /// How often the share of an endpoint that starts slowly is worked out, as a part of the whole slow start.
 const STEPS: u32 = 20;
 
@@ -208,7 +210,7 @@ impl<W, C> Pool<W, C> {
         let news = !endpoint.is_pressed(now);
         endpoint.pressed_until = Some(now + PRESSED_FOR);
         if news {
-            self.reap_at = Some(now);
+            self.reap(now);
         }
     }
 
@@ -254,7 +256,14 @@ impl<W, C> Pool<W, C> {
         let mut slow = false;
         for index in self.indices() {
             if self.endpoints[index].slow_since.is_some() {
-                slow |= self.endpoints[index].reckon_share(self.slow_start, now);
+                let endpoint = &mut self.endpoints[index];
+                if endpoint.reckon_share(self.slow_start, now) {
+                    slow = true;
+                } else {
+                    // What it was given while it had less of a claim is over with.
+                    endpoint.served = endpoint.served.min(self.served + endpoint.load(1));
+                    endpoint.opened = endpoint.opened.min(self.opened + endpoint.load(1));
+                }
                 self.rank(index);
             }
         }
@@ -293,12 +302,11 @@ impl<W, C> Pool<W, C> {
     fn add(&mut self, member: &Member, now: Instant) {
         let mut endpoint = Endpoint::new(member);
         // Those before it have no claim to be caught up with.
-        endpoint.served = self.served;
+        (endpoint.served, endpoint.opened) = (self.served, self.opened);
         let index = self.endpoints.insert(endpoint);
         self.by_address.insert(member.address.clone(), index);
         self.directives.push_back(Directive::Found { endpoint: index, address: member.address.clone() });
-        // Not where all are new.
-        if self.slow_start.is_some_and(|whole| now.saturating_duration_since(self.created) >= whole) {
+        if now.saturating_duration_since(self.created) >= TOGETHER {
             self.start_slowly(index, now);
         }
         self.rank(index);
@@ -322,7 +330,7 @@ impl<W, C> Pool<W, C> {
     fn start_slowly(&mut self, index: usize, now: Instant) {
         if let Some(whole) = self.slow_start {
             let endpoint = &mut self.endpoints[index];
-            endpoint.slow_since = Some(now);
+            endpoint.start_slowly(self.served, now);
             endpoint.reckon_share(self.slow_start, now);
             self.ramp_at.get_or_insert(now + whole / STEPS);
         }

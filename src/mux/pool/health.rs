@@ -147,6 +147,13 @@ impl Health {
         self.pause(FIRST_PAUSE, doublings, LONGEST_PAUSE, pause, now)
     }
 
+    /// A worker has become free there: what was left alone only because all were busy need not be any longer.
+    pub(super) fn worker_freed(&mut self) {
+        if self.state == State::Up {
+            self.retry_at = None;
+        }
+    }
+
     /// The pause is over. Returns whether it should be tried even if nobody waits: nothing else would show that it is well.
     pub(super) fn pause_over(&mut self, now: Instant) -> Option<bool> {
         self.retry_at.take_if(|at| *at <= now)?;

@@ -41,7 +41,7 @@ use super::{
     proof::Clean,
 };
 use crate::config::{self, EndpointAddress, Origin};
-use endpoint::{Endpoint, Rank, Tier};
+use endpoint::{Endpoint, Rank, Room};
 use queue::Queue;
 use slab::Slab;
 use slot::{Slot, Slots};
@@ -85,9 +85,13 @@ pub struct Pool<W, C> {
     /// Endpoints that have room on a connection, in the order in which they are used.
     ready: BTreeSet<(Rank, usize)>,
     /// Endpoints to which a connection may be opened: those with the fewest for their share first.
-    openable: BTreeSet<(Tier, u64, usize)>,
+    openable: BTreeSet<(Room, usize)>,
     /// What an endpoint that has always had its part has been given; the clock of fair queueing.
     served: u64,
+    /// The same of connections that were opened.
+    opened: u64,
+    /// Endpoints that start slowly and have had their part until `served` has come so far.
+    ahead: BTreeSet<(u64, usize)>,
     /// Exchanges since an endpoint without a connection got one for no waiter.
     unwarmed: u32,
     /// Connections that are connecting, proving or settling, by the time they began to.
@@ -106,7 +110,7 @@ pub struct Pool<W, C> {
     ramp_at: Option<Instant>,
     /// How long a connection waits for the answer to its handshake.
     prove: Duration,
-    /// Endpoints that are found within a slow start of this are as new as all others.
+    /// Endpoints that are found soon behind this are as new as all others.
     created: Instant,
     /// Connections opened by then are not used again.
     recycled: Option<Instant>,
@@ -133,6 +137,8 @@ impl<W, C> Pool<W, C> {
             ready: BTreeSet::new(),
             openable: BTreeSet::new(),
             served: 0,
+            opened: 0,
+            ahead: BTreeSet::new(),
             unwarmed: 0,
             coming: BTreeSet::new(),
             late: None,
@@ -395,7 +401,7 @@ impl<W, C> Pool<W, C> {
     pub fn next_deadline(&self) -> Option<Instant> {
         let patience = self.young().next().filter(|_| !self.queue.is_empty()).map(|(since, _)| *since + PATIENCE);
         let own = [self.reap_at, self.fence_at, self.beat_at, self.retry_at, self.ramp_at];
-        own.into_iter().chain([self.queue.next_deadline(), patience]).flatten().min()
+        own.into_iter().chain([self.queue.next_deadline(), patience, self.waits_for_better()]).flatten().min()
     }
 
     // ---------------------------------------------------------------- getters
@@ -403,6 +409,11 @@ impl<W, C> Pool<W, C> {
     /// Every idle connection, to be watched for EOF.
     pub fn idle_mut(&mut self) -> impl Iterator<Item = (SlotKey, &mut C)> {
         self.slots.idle_mut()
+    }
+
+    /// There is no endpoint, but perhaps some that leave.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.iter().all(|(_, endpoint)| endpoint.is_draining())
     }
 
     /// Connections that are leased or settling, and waiters: what a drain waits for.
@@ -495,6 +506,9 @@ impl<W, C> Pool<W, C> {
         // One that never had a worker gives none back.
         if !matches!(reason, Closed::Connect | Closed::Prove) {
             endpoint.gave_back = Some(now);
+            if !occupied {
+                endpoint.health.worker_freed();
+            }
         }
         self.rank(index);
         if reason == Closed::Application || reason == Closed::Broken {

@@ -72,6 +72,11 @@ impl<W> Queue<W> {
         self.oldest().map(|(_, since)| now.saturating_duration_since(since)).max().unwrap_or_default()
     }
 
+    /// Since when the next to be served has waited.
+    pub(super) fn next_since(&self) -> Option<Instant> {
+        self.waiters.first_key_value().map(|(_, (_, since))| *since)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiters.len()
     }
