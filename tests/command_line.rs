@@ -9,10 +9,16 @@ const GOOD: &str = "pools:\n  php:\n    endpoints:\n      - dns: php:9000\n    p
 const BAD: &str = "threads: 0\npools:\n  php:\n    endpoint: []\n    queue: {timeout: 10}\n";
 
 fn fcgimux(arguments: &[&str], directory: &Path) -> Output {
+    in_zone(arguments, directory, "")
+}
+
+/// With the zone that the environment names; empty for none.
+fn in_zone(arguments: &[&str], directory: &Path, zone: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fcgimux"))
         .args(arguments)
         .current_dir(directory)
         .env("NO_COLOR", "1")
+        .env("FCGIMUX_ZONE", zone)
         .output()
         .expect("the program is built with its tests")
 }
@@ -105,4 +111,47 @@ fn a_bad_command_line_is_refused_with_64() {
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {stderr}");
         assert!(stderr.contains(part), "{part} in {stderr}");
     }
+}
+
+#[test]
+fn the_zone_of_the_environment_counts_where_the_file_names_none() {
+    let directory = in_directory(&[("none.yaml", GOOD), ("own.yaml", &format!("zone: eu-1b\n{GOOD}"))]);
+    let check = |file, zone| in_zone(&["check", file], directory.path(), zone);
+    let shown =
+        |output: Output| text(&output.stdout).lines().find(|line| line.starts_with("zone: ")).map(str::to_owned);
+    assert_eq!(shown(check("none.yaml", "eu-1a")).as_deref(), Some("zone: eu-1a"));
+    assert_eq!(shown(check("own.yaml", "eu-1a")).as_deref(), Some("zone: eu-1b"));
+    assert_eq!(shown(check("none.yaml", "")), None);
+    let output = check("none.yaml", "eu 1a");
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).starts_with("FCGIMUX_ZONE: `eu 1a` is not a zone"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_examples_check() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
+    let directory = in_directory(&[]);
+    let files = std::fs::read_dir(examples).expect("there are examples").map(|file| file.expect("an entry").path());
+    let mut checked = 0;
+    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+        let output = fcgimux(&["check", &file.display().to_string()], directory.path());
+        assert_eq!(output.status.code(), Some(0), "{}: {}", file.display(), text(&output.stderr));
+        // As it is with every comment that is a line of configuration taken out of its comment.
+        let written = std::fs::read_to_string(&file).expect("an example can be read");
+        std::fs::write(directory.path().join("all.yaml"), uncommented(&written)).expect("a file can be written");
+        let output = fcgimux(&["check", "all.yaml"], directory.path());
+        assert_eq!(output.status.code(), Some(0), "{}: {}", file.display(), text(&output.stderr));
+        checked += 1;
+    }
+    assert!(checked >= 2, "only {checked} examples");
+}
+
+/// A comment in front of which nothing stands, and whose text looks like a key, is a suggestion.
+fn uncommented(text: &str) -> String {
+    let suggestion = |line: &str| {
+        let (indent, comment) = line.split_once("# ").filter(|(indent, _)| indent.trim().is_empty())?;
+        let key = comment.trim_start().trim_start_matches("- ").split_once(": ")?.0;
+        key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then(|| format!("{indent}{comment}\n"))
+    };
+    text.lines().map(|line| suggestion(line).unwrap_or_else(|| format!("{line}\n"))).collect()
 }

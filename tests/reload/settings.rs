@@ -87,7 +87,7 @@ fn a_process_that_was_started_with_flags_has_nothing_to_read_and_goes_on() {
         let php = Application::tcp(polite);
         let mux = Fcgimux::flags(&["--upstream", &php.address()]);
         mux.signal(Signal::SIGHUP);
-        assert!(eventually(SOON, || mux.log().contains("there is no file")), "{}", mux.log());
+        assert!(eventually(SOON, || mux.log().contains("it came from no file")), "{}", mux.log());
         assert_served_at(&mux.socket(), "token");
     });
 }

@@ -61,6 +61,13 @@ impl Router {
     }
 }
 
+impl Drop for Router {
+    /// The test's network is as it was before.
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "delete", "routera"]).output();
+    }
+}
+
 impl Host {
     pub fn address(&self) -> IpAddr {
         self.address

@@ -41,6 +41,8 @@ struct Shared {
     rate: Option<f64>,
     /// For one request.
     patience: Duration,
+    /// Requests that take longer are listed in the report.
+    late: Duration,
     /// Between a client's answer and its next request.
     pause: Duration,
     next: AtomicU64,
@@ -66,6 +68,7 @@ impl Load {
             duration: Duration::from_secs(10),
             rate: None,
             patience: Duration::from_secs(30),
+            late: Duration::MAX,
             pause: Duration::ZERO,
             next: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -100,6 +103,12 @@ impl Load {
     /// One request may take so long (30 s by default).
     pub fn patience(mut self, patience: Duration) -> Self {
         self.shared.patience = patience;
+        self
+    }
+
+    /// Lists the requests that take longer than this, right ones too: [`Report::late`].
+    pub fn late_after(mut self, late: Duration) -> Self {
+        self.shared.late = late;
         self
     }
 
@@ -181,7 +190,11 @@ async fn client(shared: Arc<Shared>, start: Instant) -> Report {
         let token = format!("{}n{number}", shared.name);
         report.sent += 1;
         let answered = timeout(shared.patience, exchange(&shared, &mut stream, &request, &token)).await;
-        report.settle(&request, &token, answered.unwrap_or(Err(HttpError::TimedOut)), due.elapsed());
+        let took = due.elapsed();
+        report.settle(&request, &token, answered.unwrap_or(Err(HttpError::TimedOut)), took);
+        if took > shared.late {
+            report.late.push((token, took));
+        }
         if !shared.pause.is_zero() {
             tokio::time::sleep(shared.pause).await;
         }

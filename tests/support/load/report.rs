@@ -23,6 +23,8 @@ pub struct Report {
     pub statuses: BTreeMap<u16, u64>,
     /// Tokens of the requests without a right answer.
     pub failed_tokens: Vec<String>,
+    /// Tokens of the requests that took longer than [`super::Load::late_after`], and how long.
+    pub late: Vec<(String, Duration)>,
     /// Microseconds of right answers, by label.
     latency: BTreeMap<&'static str, Histogram<u64>>,
     /// The longest that any request took, failed ones included.
@@ -111,6 +113,7 @@ impl Report {
         self.ok += other.ok;
         self.longest = self.longest.max(other.longest);
         self.failed_tokens.extend(other.failed_tokens);
+        self.late.extend(other.late);
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;
         }
