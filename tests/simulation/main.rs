@@ -4,6 +4,7 @@
 //! `FCGIMUX_TEST_SEED=n` runs one seed, `FCGIMUX_TEST_SEEDS=n` so many.
 
 mod application;
+mod fleet;
 mod queue;
 mod random;
 mod shared;
@@ -57,6 +58,11 @@ fn in_a_world_of_old_php_each_request_has_a_connection_of_its_own() {
     run(Kind::Old, 0, 800);
 }
 
+#[test]
+fn in_a_world_of_endpoints_that_come_and_go_what_runs_is_left_alone_and_what_leaves_gets_nothing_new() {
+    run(Kind::Fleet, 0, 1_500);
+}
+
 /// The same for worlds in which exchanges share connections.
 fn run_shared(first: u64, count: u64) {
     let mut fates = shared::Fates::default();
@@ -82,7 +88,7 @@ fn in_a_shared_world_each_exchange_gets_its_own_bytes_or_a_failure_that_may_be()
 #[test]
 #[ignore = "takes minutes"]
 fn stress_many_more_worlds() {
-    for kind in [Kind::Calm, Kind::Faulty, Kind::Old] {
+    for kind in [Kind::Calm, Kind::Faulty, Kind::Old, Kind::Fleet] {
         run(kind, 1_000_000, 40_000);
     }
     run_shared(1_000_000, 40_000);

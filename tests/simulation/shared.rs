@@ -6,7 +6,10 @@ mod driver;
 mod exchange;
 mod web_server;
 
-use crate::random::Random;
+use crate::{
+    fleet::{self, Fleet},
+    random::Random,
+};
 use application::{Application, Habits, Said};
 use driver::Link;
 use exchange::{Exchange, Fate};
@@ -46,6 +49,9 @@ enum Event {
     /// An application goes on with one of its connections.
     Work(usize),
     Fault,
+    /// Something changes in the fleet; all is well again.
+    Change,
+    Mend,
 }
 
 /// How exchanges ended.
@@ -86,6 +92,7 @@ pub(crate) struct World {
     events: BTreeMap<(Instant, u64), Event>,
     numbers: u64,
     pool: Pool<usize, ()>,
+    fleet: Fleet,
     links: Vec<Link>,
     exchanges: Vec<Exchange>,
     webs: Vec<WebServer>,
@@ -93,23 +100,29 @@ pub(crate) struct World {
     woken: VecDeque<usize>,
     fates: Fates,
     faults_left: u64,
+    changes_left: u64,
 }
 
 impl World {
     #[expect(clippy::disallowed_methods, reason = "any time will do to begin with")]
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed.wrapping_mul(7).wrapping_add(3));
-        let endpoints = random.between(1, 3) as usize;
+        // Half of them with endpoints that come and go.
+        let changes_left = if random.one_in(2) { random.between(1, 60) } else { 0 };
+        let endpoints = random.between(1, if changes_left > 0 { 5 } else { 3 }) as usize;
+        let pool_seed = random.next();
         let config = settings(endpoints, &mut random);
         let habits = Habits::new(config.connections.multiplex == config::Multiplex::Always, &mut random);
         let faults_left = if random.one_in(3) { random.between(1, 6) } else { 0 };
+        let now = Instant::now();
         let mut world = Self {
             policy: Arc::new(Policy::new(&config)),
             habits,
-            now: Instant::now(),
+            now,
             events: BTreeMap::new(),
             numbers: 0,
-            pool: Pool::new(&config),
+            pool: Pool::new(&config, pool_seed, now),
+            fleet: Fleet::new(endpoints, true),
             config,
             links: vec![],
             exchanges: vec![],
@@ -117,6 +130,7 @@ impl World {
             woken: VecDeque::new(),
             fates: Fates::default(),
             faults_left,
+            changes_left,
             random,
         };
         for _ in 0..world.random.between(1, 4) {
@@ -125,6 +139,10 @@ impl World {
         if faults_left > 0 {
             world.after(MS, Event::Fault);
         }
+        if changes_left > 0 {
+            world.after(MS, Event::Change);
+        }
+        world.settle();
         world
     }
 
@@ -206,7 +224,25 @@ impl World {
             Event::ToUs(link, said) => self.hear(link, said),
             Event::Work(link) => self.work(link),
             Event::Fault => self.fault(),
+            Event::Change => self.change(),
+            Event::Mend => self.fleet.mend(&mut self.pool, &mut self.random, self.now),
         }
+    }
+
+    fn change(&mut self) {
+        if self.random.one_in(16) {
+            let endpoints = self.config.endpoints.len();
+            let multiplex = self.config.connections.multiplex;
+            let mut settings = settings(endpoints, &mut self.random);
+            // The applications of this world have been told.
+            settings.connections.multiplex = multiplex;
+            fleet::reconfigure(&mut self.pool, &mut self.config, settings, self.now);
+        } else {
+            self.fleet.change(&mut self.pool, &mut self.random, self.now);
+        }
+        self.changes_left -= 1;
+        let pause = self.random.short(300 * MS).max(MS);
+        self.after(pause, if self.changes_left > 0 { Event::Change } else { Event::Mend });
     }
 
     /// Some connection breaks.
@@ -224,13 +260,16 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        #[cfg(debug_assertions)]
+        self.pool.check();
         let snapshot = self.pool.snapshot(self.now);
-        for (index, endpoint) in snapshot.endpoints.iter().enumerate() {
+        let mut open = vec![0; self.config.endpoints.len()];
+        self.links.iter().filter(|link| link.is_open()).for_each(|link| open[link.host] += 1);
+        self.fleet.check(&snapshot, &open);
+        for endpoint in &snapshot.endpoints {
             let held: usize = endpoint.connections.iter().sum();
-            assert!(held <= endpoint.limit, "over budget: {endpoint:?}");
-            let open = self.links.iter().filter(|link| link.endpoint == index && link.is_open()).count();
-            assert_eq!(open, held, "{endpoint:?}");
+            assert_eq!(open[self.fleet.number(endpoint)], held, "{endpoint:?}");
         }
     }
 }
@@ -259,11 +298,11 @@ fn record(kind: Kind, id: u16, content: &[u8]) -> Vec<u8> {
 
 /// A pool as an operator might set it up, or not quite.
 fn settings(endpoints: usize, random: &mut Random) -> config::Pool {
-    let addresses: Vec<_> = (0..endpoints).map(|n| format!("{{address: '10.0.0.{n}:9000'}}")).collect();
+    let addresses: Vec<_> = (0..endpoints).map(|n| format!("{{address: '{}'}}", fleet::address(n))).collect();
     let text = format!(
         "pools: {{p: {{application: generic, endpoints: [{}], connections: {{per_endpoint: {}, surplus_idle: {}, \
          idle_timeout: 5s, max_age: {}, max_requests: {}, multiplex: {}, max_requests_in_flight: {}, buffer: {}, \
-         stall_timeout: {}}}, queue: {{depth: {}, timeout: 10s}}, timeouts: {{connect: 1s, prove: 2s}}}}}}",
+         stall_timeout: {}}}, slow_start: {}, queue: {{depth: {}, timeout: 10s}}, timeouts: {{connect: 1s, prove: 2s}}}}}}",
         addresses.join(", "),
         random.between(1, 4),
         random.pick(&["0s", "1s"]),
@@ -273,6 +312,7 @@ fn settings(endpoints: usize, random: &mut Random) -> config::Pool {
         random.pick(&[1, 2, 8, 32]),
         random.pick(&["4KiB", "16KiB", "64KiB"]),
         random.pick(&["100ms", "1s", "5s"]),
+        random.pick(&["off", "1s", "10s"]),
         random.pick(&[5, 1000, 1000]),
     );
     Config::from_yaml(&text).unwrap_or_else(|error| panic!("{text}: {error}")).pools.remove(0)

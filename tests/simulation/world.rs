@@ -4,15 +4,18 @@ mod driver;
 
 use crate::{
     application::{Application, Ask, Link, Out, Said, Script, Setup, Timer},
+    fleet::{self, Fleet},
     queue::Queue,
     random::Random,
 };
 use fcgimux::{
     config::{self, Config},
     mux::{
+        label::{ConnectionState, EndpointState},
         pool::{Handshake, Lease, Pool, Settling, SlotKey, WaiterKey},
         proof::Proof,
         reply::{Finished, Reply},
+        snapshot::EndpointSnapshot,
     },
 };
 use std::{
@@ -34,6 +37,14 @@ pub(crate) enum Kind {
     Faulty,
     /// PHP before 8.2.13.
     Old,
+    /// The same as a faulty one, with endpoints that come and go, operators, status pages and reloads.
+    Fleet,
+}
+
+impl Kind {
+    fn has_faults(self) -> bool {
+        matches!(self, Self::Faulty | Self::Fleet)
+    }
 }
 
 /// What happens next, at some time.
@@ -53,6 +64,9 @@ enum Event {
     Watch(usize, u64),
     Ring(usize, Timer),
     Fault,
+    /// Something changes in the fleet; all is well again.
+    Change,
+    Mend,
 }
 
 /// What the pool keeps of an idle connection, as the real driver does.
@@ -77,6 +91,8 @@ enum Role {
 #[derive(Debug)]
 struct Connection {
     endpoint: usize,
+    /// Its application.
+    host: usize,
     role: Role,
     spell: u64,
     /// Bytes that came and have not been read.
@@ -142,6 +158,7 @@ pub(crate) struct World {
     numbers: u64,
     pool: Pool<usize, Upstream>,
     queue: Queue,
+    fleet: Fleet,
     applications: Vec<Application>,
     connections: Vec<Connection>,
     exchanges: Vec<Exchange>,
@@ -151,20 +168,27 @@ pub(crate) struct World {
     faults_until: Instant,
     /// The driver's clock rings late.
     late_clock: bool,
+    /// Exchanges are short, and nobody hangs up.
+    calm: bool,
     ticked: Instant,
     next_id: u16,
     opened: u64,
     closed: u64,
-    /// Since when a waiter has stood beside a free worker.
-    idle_beside: Option<Instant>,
+    /// Since when a waiter has stood beside a free worker, and beside an idle connection.
+    idle_beside: [Option<Instant>; 2],
+    /// Exchanges begun, by host.
+    leased: Vec<u64>,
+    /// Whether the pool takes it for one that keeps connections, by host.
+    kept: Vec<bool>,
 }
 
 impl World {
     #[expect(clippy::disallowed_methods, reason = "any time will do to begin with")]
     pub(crate) fn new(kind: Kind, seed: u64) -> Self {
         let mut random = Random::new(seed.wrapping_mul(3).wrapping_add(kind as u64));
-        let endpoints = random.between(1, 3) as usize;
+        let endpoints = random.between(1, if kind == Kind::Fleet { 5 } else { 3 }) as usize;
         let config = settings(kind, endpoints, &mut random);
+        let pool_seed = random.next();
         let setup = Setup {
             workers: random.between(1, 5) as usize,
             max_requests: random.pick(&[3, 20, 500, u64::MAX]),
@@ -177,12 +201,13 @@ impl World {
         let every = random.pick(&[MS / 10, MS, 5 * MS, 20 * MS, 50 * MS, 500 * MS]);
         let mut world = Self {
             kind,
-            pool: Pool::new(&config),
+            pool: Pool::new(&config, pool_seed, now),
             config,
             now,
             events: BTreeMap::new(),
             numbers: 0,
             queue: Queue::default(),
+            fleet: Fleet::new(endpoints, false),
             applications: (0..endpoints).map(|_| Application::new(setup)).collect(),
             connections: vec![],
             exchanges: vec![],
@@ -190,17 +215,24 @@ impl World {
             every,
             faults_until: now + every * u32::try_from(to_come).expect("few"),
             late_clock: random.one_in(3),
+            calm: false,
             ticked: now,
             next_id: random.next() as u16 | 1,
             opened: 0,
             closed: 0,
-            idle_beside: None,
+            idle_beside: [None; 2],
+            leased: vec![0; endpoints],
+            kept: vec![true; endpoints],
             random,
         };
         world.after(Duration::ZERO, Event::Arrive);
-        if kind == Kind::Faulty {
+        if kind.has_faults() {
             world.after(Duration::ZERO, Event::Fault);
         }
+        if kind == Kind::Fleet {
+            world.after(Duration::ZERO, Event::Change);
+        }
+        world.obey();
         world
     }
 
@@ -214,8 +246,12 @@ impl World {
         assert_eq!((self.pool.busy(), self.queue.len()), (0, 0));
         // Whoever was down is found to be back.
         self.live_until(Some(self.now + Duration::from_secs(20)));
-        let down = self.pool.snapshot(self.now).endpoints.into_iter().find(|endpoint| !endpoint.up);
+        let ejected = |endpoint: &EndpointSnapshot| endpoint.state == EndpointState::Ejected;
+        let down = self.pool.snapshot(self.now).endpoints.into_iter().find(ejected);
         assert!(down.is_none(), "it answers: {down:?}");
+        if self.kind == Kind::Fleet {
+            self.use_all();
+        }
         self.pool.drain(self.now);
         self.obey();
         // Long enough for all that can be pending, the places of workers that may be busy included.
@@ -226,6 +262,25 @@ impl World {
         assert_eq!(self.opened, self.closed, "opened and closed");
         assert_eq!(self.applications.iter().map(Application::open_links).sum::<usize>(), 0, "left open");
         self.fates()
+    }
+
+    /// Whoever is well is used, and nobody is left out.
+    fn use_all(&mut self) {
+        let hosts = self.applications.len();
+        self.leased = vec![0; hosts];
+        (self.to_come, self.every) = (32 * hosts as u64, Duration::ZERO);
+        (self.calm, self.faults_until) = (true, self.now);
+        self.after(Duration::ZERO, Event::Arrive);
+        self.live_until(Some(self.now + Duration::from_secs(30)));
+        let snapshot = self.pool.snapshot(self.now);
+        let any_near = (0..hosts).any(|host| self.fleet.is_near(host));
+        for endpoint in &snapshot.endpoints {
+            let host = self.fleet.number(endpoint);
+            // One that does not keep connections is used where others have none that rests.
+            let wanted = self.kept[host] && (self.fleet.is_near(host) || !any_near);
+            assert!(!wanted || self.leased[host] > 0, "never used: {endpoint:?} {:?}", self.leased);
+            assert!(self.leased[host] == 0 || endpoint.state == EndpointState::Up, "not trusted: {endpoint:?}");
+        }
     }
 
     fn fates(&self) -> Fates {
@@ -292,6 +347,8 @@ impl World {
             Event::Watch(exchange, spell) => self.watch(exchange, spell),
             Event::Ring(index, timer) => self.application(index, |app, out| app.ring(timer, out)),
             Event::Fault => self.fault(),
+            Event::Change => self.change(),
+            Event::Mend => self.fleet.mend(&mut self.pool, &mut self.random, self.now),
         }
     }
 
@@ -300,7 +357,7 @@ impl World {
     fn arrive(&mut self) {
         let exchange = self.exchanges.len();
         let random = &mut self.random;
-        let calm = self.kind == Kind::Calm;
+        let calm = self.calm || self.kind == Kind::Calm;
         let behind = random.one_in(if self.config.queue.depth.is_multiple_of(2) { 10 } else { 500 });
         let script = Script {
             run: random.short(if calm { 20 * MS } else { 100 * MS }),
@@ -320,7 +377,7 @@ impl World {
             response: vec![],
         });
         self.want(exchange, false);
-        if self.random.one_in(12) {
+        if !self.calm && self.random.one_in(12) {
             let patience = self.random.short(500 * MS);
             self.after(patience, Event::HangUp(exchange));
         }
@@ -329,6 +386,7 @@ impl World {
             // Bursts and gaps.
             let every = self.every;
             let pause = if self.random.one_in(3) { Duration::ZERO } else { self.random.short(2 * every) };
+            let pause = if self.calm { 30 * MS } else { pause };
             self.after(pause, Event::Arrive);
         }
     }
@@ -351,6 +409,19 @@ impl World {
         }
     }
 
+    /// Something changes in the fleet.
+    fn change(&mut self) {
+        if self.random.one_in(16) {
+            let settings = settings(self.kind, self.applications.len(), &mut self.random);
+            fleet::reconfigure(&mut self.pool, &mut self.config, settings, self.now);
+        } else {
+            self.fleet.change(&mut self.pool, &mut self.random, self.now);
+        }
+        let pause = self.random.short(40 * self.every);
+        let next = if self.now < self.faults_until { Event::Change } else { Event::Mend };
+        self.after(pause.max(MS), next);
+    }
+
     /// Lets an application act, and what it says travel.
     fn application<T>(&mut self, index: usize, act: impl FnOnce(&mut Application, &mut Out) -> T) -> T {
         let mut out = Out::default();
@@ -370,7 +441,7 @@ impl World {
     }
 
     fn at_application(&mut self, link: Link, act: impl FnOnce(&mut Application, &mut Out)) {
-        self.application(self.connections[link].endpoint, act);
+        self.application(self.connections[link].host, act);
     }
 
     /// Over the network: nothing overtakes.
@@ -387,43 +458,40 @@ impl World {
         let snapshot = self.pool.snapshot(self.now);
         let mut held = vec![0; self.applications.len()];
         for connection in self.connections.iter().filter(|connection| !matches!(connection.role, Role::Closed)) {
-            held[connection.endpoint] += 1;
+            held[connection.host] += 1;
         }
-        for (endpoint, held) in snapshot.endpoints.iter().zip(&held) {
-            let counted: usize = endpoint.connections.iter().sum();
-            assert!(counted <= endpoint.limit, "over budget: {endpoint:?}");
-            assert!(*held <= counted, "{held} are open: {endpoint:?}");
-        }
-        let idle = self.pool.idle_mut().count();
-        assert!(idle == 0 || self.queue.len() == 0, "somebody waits beside {idle} idle connections");
+        #[cfg(debug_assertions)]
+        self.pool.check();
+        self.fleet.check(&snapshot, &held);
         assert_eq!(self.opened - self.closed, held.iter().sum::<usize>() as u64, "opened, closed and open");
         let slack = if self.late_clock { TICK } else { Duration::ZERO };
         self.queue.check(snapshot.queue_depth, self.config.queue.timeout + slack, self.now);
-        let beside =
-            self.applications.iter().zip(&held).any(|(application, held)| {
-                application.has_room() && *held < self.config.connections.per_endpoint as usize
-            });
-        // With faults the longest pause of a failing endpoint, 2 s, may have to pass first.
-        let limit = if self.kind == Kind::Faulty { 2100 * MS } else { 25 * MS };
-        self.idle_beside = self.idle_beside.filter(|_| beside && self.queue.len() > 0);
-        if beside && self.queue.len() > 0 {
-            let since = *self.idle_beside.get_or_insert(self.now);
-            assert!(
-                self.now - since <= limit + slack,
-                "somebody waits beside a free worker for {:?}",
-                self.now - since
-            );
+        let used = || snapshot.endpoints.iter().filter(|endpoint| self.fleet.is_used(endpoint));
+        let worker = used().any(|endpoint| {
+            let host = self.fleet.number(endpoint);
+            self.applications[host].has_room() && held[host] < endpoint.limit
+        });
+        let idle = used().any(|endpoint| endpoint.connections[ConnectionState::Idle as usize] > 0);
+        // With faults the longest pause of a failing endpoint, 2 s, may have to pass first. An idle connection is left
+        // alone only for one in the own zone that is on its way.
+        let limits = [if self.kind.has_faults() { 2100 * MS } else { 25 * MS }, 10 * MS];
+        for (nth, beside) in [worker, idle].into_iter().enumerate() {
+            let beside = beside && self.queue.len() > 0;
+            self.idle_beside[nth] = self.idle_beside[nth].filter(|_| beside).or_else(|| beside.then_some(self.now));
+            let time = self.idle_beside[nth].map_or(Duration::ZERO, |since| self.now - since).min(snapshot.oldest_wait);
+            let what = ["a free worker", "an idle connection"][nth];
+            assert!(time <= limits[nth] + slack, "somebody waits beside {what} for {time:?}");
         }
     }
 }
 
 /// A pool as an operator might set it up, or not quite.
 fn settings(kind: Kind, endpoints: usize, random: &mut Random) -> config::Pool {
-    let addresses: Vec<_> = (0..endpoints).map(|n| format!("{{address: '10.0.0.{n}:9000'}}")).collect();
+    let addresses: Vec<_> = (0..endpoints).map(|n| format!("{{address: '{}'}}", fleet::address(n))).collect();
     let text = format!(
         "pools: {{p: {{endpoints: [{}], connections: {{per_endpoint: {}, surplus_idle: {}, idle_timeout: 5s, yield_after: {}, \
-         max_age: {}, max_requests: {}, fence: {}, reprove_after: {}}}, queue: {{depth: {}, timeout: {}}}, timeouts: \
-         {{connect: 1s, prove: {}, first_byte: 2s}}}}}}",
+         max_age: {}, max_requests: {}, fence: {}, reprove_after: {}, heartbeat: {}}}, slow_start: {}, queue: {{depth: {}, \
+         timeout: {}}}, timeouts: {{connect: 1s, prove: {}, first_byte: 2s}}}}}}",
         addresses.join(", "),
         random.between(1, 6),
         random.pick(&["0s", "100ms", "1s"]),
@@ -432,6 +500,8 @@ fn settings(kind: Kind, endpoints: usize, random: &mut Random) -> config::Pool {
         random.pick(&["off", "10"]),
         random.pick(&["always", "adaptive"]),
         random.pick(&["0s", "100ms"]),
+        random.pick(&["off", "100ms", "250ms"]),
+        random.pick(&["off", "1s", "10s"]),
         random.pick(&[3, 40, 101, 1001, 1000]),
         if kind == Kind::Calm { "30s" } else { random.pick(&["100ms", "2s", "10s"]) },
         random.pick(&["200ms", "5s"]),

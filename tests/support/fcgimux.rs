@@ -84,13 +84,19 @@ impl Fcgimux {
     /// admin address and a folder that goes with it.
     #[track_caller]
     pub fn yaml(text: &str) -> Self {
+        Self::behind(&[], text)
+    }
+
+    /// The same behind a command that becomes the program: `env NAME=VALUE`.
+    #[track_caller]
+    pub fn behind(command: &[&str], text: &str) -> Self {
         let (folder, admin) = (Folder::new(), Port::free());
         let text = text
             .replace("{socket}", &socket_in(&folder).display().to_string())
             .replace("{admin}", &admin.address().to_string())
             .replace("{folder}", &folder.path().display().to_string());
         let file = folder.write("fcgimux.yaml", &text).display().to_string();
-        Self::start(folder, admin, &["--config", &file])
+        Self::start(folder, admin, command, &["--config", &file])
     }
 
     /// Runs with `--listen`, `--admin` and these flags. Everybody may connect to its socket once this returns.
@@ -99,15 +105,16 @@ impl Fcgimux {
         let (folder, admin) = (Folder::new(), Port::free());
         let (socket, address) = (socket_in(&folder).display().to_string(), admin.address().to_string());
         let own = ["--listen", &socket, "--admin", &address];
-        let fcgimux = Self::start(folder, admin, &[&own, flags].concat());
+        let fcgimux = Self::start(folder, admin, &[], &[&own, flags].concat());
         // The web server is another user here.
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).expect("chmod");
         fcgimux
     }
 
     #[track_caller]
-    fn start(folder: Folder, admin: Port, arguments: &[&str]) -> Self {
-        let mut process = Process::start(&folder, "fcgimux.log", env!("CARGO_BIN_EXE_fcgimux"), arguments);
+    fn start(folder: Folder, admin: Port, command: &[&str], arguments: &[&str]) -> Self {
+        let line = [command, &[env!("CARGO_BIN_EXE_fcgimux")], arguments].concat();
+        let mut process = Process::start(&folder, "fcgimux.log", line[0], &line[1..]);
         let socket = socket_in(&folder);
         process.wait_ready(&folder, || UnixStream::connect(&socket).is_ok());
         Self { process, folder, admin }

@@ -19,6 +19,7 @@ mod fcgimux;
 mod folder;
 mod haproxy;
 mod http;
+pub mod kubernetes;
 mod level;
 mod lighttpd;
 mod load;

@@ -227,7 +227,10 @@ impl World {
         application.inbox.extend_from_slice(bytes);
         let mut out = vec![];
         for (header, content) in whole_records(&mut application.inbox) {
-            if let Some(number) = application.read(header, &content, &mut out) {
+            // Where it closes it reads no further.
+            if !application.over
+                && let Some(number) = application.read(header, &content, &mut out)
+            {
                 self.exchanges[number].execute();
             }
         }

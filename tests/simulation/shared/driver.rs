@@ -24,6 +24,8 @@ enum Stage {
 pub(super) struct Link {
     pub(super) key: SlotKey,
     pub(super) endpoint: usize,
+    /// The host of that endpoint.
+    pub(super) host: usize,
     handshake: Handshake,
     stage: Stage,
     channel: Channel<usize>,
@@ -101,6 +103,14 @@ impl World {
         while let Some(directive) = self.pool.poll_directive() {
             busy = true;
             match directive {
+                Directive::Found { endpoint, address } => self.fleet.found(endpoint, &address),
+                Directive::Forget { endpoint } => {
+                    let links = self.links.iter().filter(|link| link.endpoint == endpoint);
+                    let left = links.map(|link| usize::from(link.is_open()) + link.left.len()).sum();
+                    self.fleet.forgotten(endpoint, left);
+                }
+                Directive::Ejected { endpoint, .. } => self.fleet.ejected(endpoint),
+                Directive::Returned { endpoint } => self.fleet.returned(endpoint),
                 Directive::Open { key, endpoint, handshake } => self.open(key, endpoint, handshake),
                 Directive::GrantShare { waiter, share } => self.granted(waiter, share),
                 Directive::CloseShared { key, .. } => {
@@ -109,7 +119,11 @@ impl World {
                     self.close(link, &Cause::Closed);
                 }
                 Directive::Refuse { waiter, refusal } => {
-                    assert!(matches!(refusal, Refusal::QueueTimeout | Refusal::NoEndpoint));
+                    match refusal {
+                        Refusal::QueueTimeout => {}
+                        Refusal::NoEndpoint => self.fleet.may_refuse(&self.pool.snapshot(self.now)),
+                        other => panic!("{other:?} is no end of a wait"),
+                    }
                     self.conclude(waiter, super::Fate::Refused);
                 }
                 Directive::Grant { .. } | Directive::Close { .. } | Directive::Probe { .. } => {
@@ -132,6 +146,7 @@ impl World {
         self.links.push(Link {
             key,
             endpoint,
+            host: self.fleet.host(endpoint),
             handshake,
             stage: Stage::Connecting,
             channel,
@@ -142,6 +157,8 @@ impl World {
             on_the_way: [0; 2],
             last: [self.now; 2],
         });
+        let open = self.links.iter().filter(|link| link.endpoint == endpoint && link.is_open()).count();
+        self.fleet.may_open(endpoint, open, &self.pool.snapshot(self.now), self.now);
         self.travel(link, 0, Event::Connected);
     }
 

@@ -157,6 +157,8 @@ impl World {
             return self.conclude(number, Fate::Gone);
         }
         let link = self.link_of(share.key);
+        assert_eq!(share.endpoint, self.links[link].endpoint);
+        self.fleet.may_lease(share.endpoint, &self.pool.snapshot(self.now));
         let (answers, now) = (self.pool.answers(share.endpoint), self.now);
         let exchange = &mut self.exchanges[number];
         let request = exchange.request.as_ref().expect("it has been announced");

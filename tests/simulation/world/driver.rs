@@ -31,7 +31,10 @@ impl World {
             Err(refusal) => {
                 assert!(match refusal {
                     Refusal::QueueFull => full && !again,
-                    Refusal::NoEndpoint => self.pool.snapshot(self.now).endpoints.iter().all(|endpoint| !endpoint.up),
+                    Refusal::NoEndpoint => {
+                        self.fleet.may_refuse(&self.pool.snapshot(self.now));
+                        true
+                    }
                     _ => false,
                 });
                 self.exchanges[exchange].state = State::Refused;
@@ -59,17 +62,30 @@ impl World {
     pub(super) fn obey(&mut self) {
         while let Some(directive) = self.pool.poll_directive() {
             match directive {
+                Directive::Found { endpoint, address } => self.fleet.found(endpoint, &address),
+                Directive::Forget { endpoint } => {
+                    let left = |each: &&Connection| each.endpoint == endpoint && !matches!(each.role, Role::Closed);
+                    self.fleet.forgotten(endpoint, self.connections.iter().filter(left).count());
+                }
+                Directive::Ejected { endpoint, .. } => self.fleet.ejected(endpoint),
+                Directive::Returned { endpoint } => self.fleet.returned(endpoint),
                 Directive::Open { key, endpoint, handshake } => {
                     let link = self.connections.len();
                     self.opened += 1;
+                    let host = self.fleet.host(endpoint);
+                    self.kept[host] = handshake != Handshake::Skip;
                     self.connections.push(Connection {
                         endpoint,
+                        host,
                         role: Role::Connecting(key, handshake),
                         spell: 0,
                         inbox: vec![],
                         over: None,
                         last: [self.now; 2],
                     });
+                    let held = |each: &&Connection| each.endpoint == endpoint && !matches!(each.role, Role::Closed);
+                    let open = self.connections.iter().filter(held).count();
+                    self.fleet.may_open(endpoint, open, &self.pool.snapshot(self.now), self.now);
                     self.travel(link, 0, Event::Connected(link));
                 }
                 Directive::Grant { waiter, lease } => {
@@ -86,7 +102,10 @@ impl World {
                 Directive::Refuse { waiter, refusal } => {
                     match refusal {
                         Refusal::QueueTimeout => self.queue.expire(waiter, self.config.queue.timeout, self.now),
-                        _ => self.queue.serve(waiter),
+                        _ => {
+                            self.fleet.may_refuse(&self.pool.snapshot(self.now));
+                            self.queue.serve(waiter);
+                        }
                     }
                     self.exchanges[waiter].state = State::Refused;
                 }
@@ -132,7 +151,11 @@ impl World {
             None if kept && (stale || !idempotent) => Front::GetValues,
             None => Front::Nothing,
         };
-        let application = &self.applications[self.connections[link].endpoint];
+        let (endpoint, host) = (self.connections[link].endpoint, self.connections[link].host);
+        assert_eq!((lease.endpoint, self.fleet.host(endpoint)), (endpoint, host));
+        self.fleet.may_lease(endpoint, &self.pool.snapshot(self.now));
+        self.leased[host] += 1;
+        let application = &self.applications[host];
         let free = application.is_waiting_on(link) || application.has_ended(link) || self.gone(link);
         assert!(free || !kept || matches!(front, Front::Fence { .. }), "leased while its worker is at work");
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
@@ -154,14 +177,14 @@ impl World {
     // ---------------------------------------------------------------- connections
 
     pub(super) fn connected(&mut self, link: Link) {
-        let endpoint = self.connections[link].endpoint;
+        let host = self.connections[link].host;
         let Role::Connecting(key, handshake) = self.connections[link].role else { return };
         // A SYN may get lost, or the backlog be full.
-        if self.kind == super::Kind::Faulty && self.random.one_in(100) {
+        if self.kind.has_faults() && !self.calm && self.random.one_in(100) {
             self.after(self.config.timeouts.connect, Event::ConnectTimeout(link));
             return;
         }
-        if !self.application(endpoint, |app, out| app.connect(link, out)) {
+        if !self.application(host, |app, out| app.connect(link, out)) {
             self.over(link);
             self.pool.failed(key, OpenFailure::Connect, self.now);
             return;
