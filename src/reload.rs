@@ -133,7 +133,7 @@ async fn settled(file: &ConfigFile) -> Reading {
 async fn read(file: &ConfigFile) -> Reading {
     let path = file.path.clone();
     // A file system may take its time.
-    let read = spawn_blocking(move || config::read(&path).map_err(|error| error.to_string()));
+    let read = spawn_blocking(move || config::read_again(&path).map_err(|error| error.to_string()));
     read.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 

@@ -22,22 +22,24 @@ const SECOND: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(3);
 /// What is not answered within this is not being answered.
 const A_WHILE: Duration = Duration::from_millis(500);
+/// Behind this php-fpm's master has looked once more.
+const COUNTED: Duration = Duration::from_millis(1_200);
 
 /// A php-fpm that keeps its pages apart from its workers.
-pub struct Watched {
-    pub php: PhpFpm,
-    pub status: Port,
+pub(crate) struct Watched {
+    pub(crate) php: PhpFpm,
+    pub(crate) status: Port,
 }
 
 impl Watched {
-    pub fn start(pool: Pool) -> Self {
+    pub(crate) fn start(pool: Pool) -> Self {
         let status = Port::free();
         Self { php: with_pages(pool, status.address()).start(), status }
     }
 
     /// The page, read as fcgimux reads it.
     #[track_caller]
-    pub fn board(&self) -> Scoreboard {
+    pub(crate) fn board(&self) -> Scoreboard {
         let reply = ask(self.status.address(), "/status", SOON).whole();
         Scoreboard::parse(reply.body()).expect("a status page")
     }
@@ -91,7 +93,7 @@ fn fact_13_php_fpm_does_not_see_the_queue_of_a_unix_socket() {
     with(PhpFpm::pool(1).unix(), |watched| {
         let _held = watched.php.proven();
         let mut waiting = watched.php.connect();
-        assert_eq!(waiting.fence(2 * SECOND), Err(End::TimedOut));
+        assert_eq!(waiting.fence(COUNTED), Err(End::TimedOut));
         let board = watched.board();
         assert_eq!((board.queue(), board.idle(), board.is_full()), (None, 0, true), "(13.4)");
     });
@@ -124,7 +126,7 @@ fn fact_15_who_waits_for_a_worker_is_counted_within_a_second_and_stays_counted_w
         let given_up = watched.php.connect();
         wait_until("the queue is counted", || watched.board().queue() == Some(1));
         given_up.reset();
-        thread::sleep(2 * SECOND);
+        thread::sleep(COUNTED);
         assert_eq!(watched.board().queue(), Some(1), "one that has given up is not counted any more");
         held.reset();
         wait_until("it is taken out", || watched.board().queue() == Some(0));
@@ -190,7 +192,7 @@ fn fact_15_pm_max_children_is_learned_of_a_static_pool_at_once() {
         let board = watched.board();
         let _held = [(); 5].map(|()| watched.php.proven());
         let mut waiting = watched.php.connect();
-        assert_eq!(waiting.fence(2 * SECOND), Err(End::TimedOut));
+        assert_eq!(waiting.fence(COUNTED), Err(End::TimedOut));
         assert_eq!((board.max_children_reached, watched.board().max_children_reached), (0, 0), "(2.2)");
     });
 }

@@ -11,11 +11,17 @@ use crate::mux::{
 };
 use serde::Serialize;
 use std::{net::SocketAddr, time::Duration};
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often a verb that is waited for is looked at.
 const POLL: Duration = Duration::from_millis(50);
+
+/// Clients that may wait at a time: the others must find a way in, with the verb that ends the waiting above all.
+static WAITS: Semaphore = Semaphore::const_new(8);
 
 /// What a verb did, and how far it has come.
 #[derive(Debug, Serialize)]
@@ -64,14 +70,17 @@ pub(super) async fn perform(
         Some(Err(CommandError::NoEndpoint(endpoint))) => return Err(Missing::endpoint(process, pool, &endpoint)),
         Some(Ok(())) => {}
     }
+    // Those that find no place here are answered at once.
+    let place = WAITS.try_acquire();
+    let wait = if place.is_ok() { patience.wait } else { Duration::ZERO };
     tracing::info!(%peer, pool, endpoint = endpoint(command), "an operator asked for {}", word(command));
     loop {
         let waited = begun.elapsed();
         let became = look(process, pool, command, waited).ok_or_else(|| Missing::pool(process, pool))?;
-        if became.done || became.overtaken || waited >= patience.wait {
+        if became.done || became.overtaken || waited >= wait {
             return Ok(json::text(&became));
         }
-        let pause = time::sleep(POLL.min(patience.wait - waited));
+        let pause = time::sleep(POLL.min(wait - waited));
         if patience.ending.run_until_cancelled(pause).await.is_none() {
             return Ok(json::text(&became));
         }

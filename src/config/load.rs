@@ -1,6 +1,13 @@
 //! A file to a [`Config`], or to everything that is wrong with it.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use nix::fcntl::OFlag;
 
 use super::{
     Config, ConfigError, Violation, Violations, build,
@@ -46,10 +53,23 @@ pub(super) fn build<T>(text: &str, builder: impl FnOnce(&Node, &Report) -> Optio
 
 /// What a file holds: at most one byte more than a configuration may have, whatever the path leads to (a device, a
 /// pipe).
-pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    bounded(File::open(path)?)
+}
+
+/// The same of a regular file: whoever opens or reads a pipe that has come in its place may wait for ever.
+pub fn read_again(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("no regular file"));
+    }
+    bounded(file)
+}
+
+fn bounded(file: File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let at_most = u64::try_from(FILE_AT_MOST).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path)?.take(at_most).read_to_end(&mut text)?;
+    file.take(at_most).read_to_end(&mut text)?;
     Ok(text)
 }
 

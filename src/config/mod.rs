@@ -28,7 +28,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 pub use changes::{Changes, Difference};
 pub use defaults::{KEYS, Key, key_at};
 pub use flags::Flags;
-pub use load::read;
+pub use load::{read, read_again};
 pub use source::{endpoints_from_file, zone_from_text};
 pub use violation::{ConfigError, Violation, Violations};
 

@@ -52,7 +52,7 @@ impl FromStr for Origin {
 /// # Errors
 /// The file cannot be read, or every violation in it with the file's name.
 pub fn endpoints_from_file(path: &Path) -> Result<Vec<EndpointSource>, ConfigError> {
-    let text = load::read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text = load::read_again(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let endpoints = load::text(&text).and_then(|text| load::build(text, endpoints_of_file));
     endpoints.map_err(|violations: Violations| violations.in_file(path.display()).into())
 }

@@ -5,8 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// A handle on what is known of one source: cheap to clone.
-#[derive(Clone, Debug)]
+/// A handle on what is known of one source: cheap to clone. The default one is nobody's, and not shown: for a source that is
+/// never asked again, whose last success would look older and older.
+#[derive(Clone, Debug, Default)]
 pub struct DiscoveryMetrics {
     counts: Arc<DiscoveryCounts>,
 }

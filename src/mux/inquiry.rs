@@ -37,6 +37,9 @@ pub enum AnswerError {
     Status(u16),
 }
 
+/// Bytes of an answer besides its output: headers of records, padding, STDERR.
+const AROUND: usize = 256 * 1024;
+
 /// Takes in one answer, whole.
 #[derive(Debug)]
 pub struct Answer {
@@ -45,6 +48,8 @@ pub struct Answer {
     /// STDOUT so far, at most `limit` bytes.
     output: Vec<u8>,
     limit: usize,
+    /// Bytes that have come in all, of whatever kind.
+    taken: usize,
     /// Bytes of a header that is not whole.
     carry: Vec<u8>,
     ended: bool,
@@ -54,7 +59,7 @@ impl Answer {
     /// `limit`: bytes of STDOUT.
     pub fn new(limit: usize) -> Self {
         let (scanner, carry) = (Scanner::default(), vec![]);
-        Self { scanner, current: Kind::Stdout, output: vec![], limit, carry, ended: false }
+        Self { scanner, current: Kind::Stdout, output: vec![], limit, taken: 0, carry, ended: false }
     }
 
     /// Takes what has been read, and says whether END_REQUEST is whole. What comes behind that is nobody's.
@@ -62,6 +67,10 @@ impl Answer {
     /// # Errors
     /// The application broke the protocol or sends too much; nothing more is taken.
     pub fn take(&mut self, bytes: &[u8]) -> Result<bool, AnswerError> {
+        self.taken = self.taken.saturating_add(bytes.len());
+        if self.taken > self.limit.saturating_add(AROUND) {
+            return Err(AnswerError::TooLarge(self.limit));
+        }
         let joined = match self.carry.is_empty() {
             true => None,
             false => Some([&std::mem::take(&mut self.carry), bytes].concat()),

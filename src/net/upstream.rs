@@ -10,7 +10,7 @@ use crate::{
 };
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, os::fd::OwnedFd, time::Duration};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 /// An idle peer that is gone without a word (a host that lost power) is noticed after about a minute.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
@@ -43,7 +43,14 @@ impl Upstream {
                 let stream = UnixStream::connect(path).await?.into_std()?;
                 Ok(Self { socket: Socket::plain(OwnedFd::from(stream)), owed: None, tcp: false })
             }
-            EndpointAddress::Tcp(address) => Self::tcp(TcpStream::connect(address).await?, user_timeout(timeouts)),
+            EndpointAddress::Tcp(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                // Every close is an RST, that of a connect which is given up half way included: nothing stays in
+                // TIME_WAIT, here or there (section 0, point 10). Whoever closes sees to it that nothing which matters is
+                // still on its way.
+                SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+                Self::tcp(socket.connect(*address).await?, user_timeout(timeouts))
+            }
         }
     }
 
@@ -53,9 +60,6 @@ impl Upstream {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
         socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
         socket.set_tcp_user_timeout(user_timeout)?;
-        // Every close is an RST: nothing stays in TIME_WAIT, here or there (section 0, point 10). Whoever closes sees
-        // to it that nothing which matters is still on its way.
-        socket.set_linger(Some(Duration::ZERO))?;
         Ok(Self { socket: Socket::plain(OwnedFd::from(stream.into_std()?)), owed: None, tcp: true })
     }
 

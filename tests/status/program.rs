@@ -36,7 +36,7 @@ fn complaints(mux: &Fcgimux, part: &str) -> Vec<String> {
 }
 
 #[test]
-fn workers_that_others_hold_are_seen_without_taking_one() {
+fn workers_are_counted_and_those_that_others_hold_are_seen_without_taking_one() {
     bounded(LIMIT, || {
         let watched = Watched::start(PhpFpm::pool(3));
         let mux = reading(&watched);
@@ -46,6 +46,9 @@ fn workers_that_others_hold_are_seen_without_taking_one() {
         let accepted = watched.board().accepted;
         assert!(eventually(SEEN_WITHIN, saturated), "{}", mux.log());
         assert_eq!(watched.board().accepted, accepted, "it has taken a worker to find that out");
+        // And no more connections than workers will be opened.
+        let limit = mux.metrics().sum("fcgimux_upstream_connections_limit", &[]);
+        assert_eq!(limit, 3.0, "{}", mux.page("/metrics").1);
         held.into_iter().for_each(Connection::reset);
         assert!(eventually(SEEN_WITHIN, || !saturated()), "{}", mux.log());
         served(&mux, &watched.php);
@@ -71,16 +74,6 @@ fn an_idle_connection_is_given_back_when_others_wait_for_its_worker() {
 }
 
 #[test]
-fn there_are_no_more_connections_than_workers_once_these_are_known() {
-    bounded(LIMIT, || {
-        let watched = Watched::start(PhpFpm::pool(3));
-        let mux = reading(&watched);
-        let limit = || mux.metrics().sum("fcgimux_upstream_connections_limit", &[]);
-        assert!(eventually(SEEN_WITHIN, || limit() == 3.0), "{}", limit());
-    });
-}
-
-#[test]
 fn a_page_that_cannot_be_read_is_told_once_with_what_to_do_about_it() {
     bounded(LIMIT, || {
         let (workers, status) = (Port::free(), Port::free());
@@ -93,7 +86,7 @@ fn a_page_that_cannot_be_read_is_told_once_with_what_to_do_about_it() {
         let php = with_pages(PhpFpm::pool(2).at(workers.address()), status.address()).start();
         wait_until("the page is there", || early.log().contains("is there again after"));
         // Several looks later.
-        thread::sleep(3 * SECOND);
+        thread::sleep(2 * SECOND);
         assert_eq!(complaints(&early, "status page").len(), 1, "{}", early.log());
         assert_eq!(complaints(&misled, "status page").len(), 1, "{}", misled.log());
         for mux in [&early, &misled] {
@@ -120,7 +113,7 @@ fn a_ping_that_waits_for_a_worker_is_no_failure_and_one_that_is_not_answered_is(
         // Busy, for longer than many pings.
         let _held = [(); 2].map(|()| php[0].php.proven());
         assert!(eventually(SOON * 3, || !up(mute.tcp_address())), "{}", mux.log());
-        thread::sleep(2 * SECOND);
+        thread::sleep(SECOND);
         assert!(up(address(&php[0])) && up(address(&php[1])), "{}", mux.log());
         let told = complaints(&mux, "/ping");
         assert!(told.len() == 1 && told[0].contains("ping.path"), "{told:?}");

@@ -16,6 +16,8 @@ pub struct Before {
 
 impl Before {
     pub fn of(fcgimux: &Fcgimux) -> Self {
+        // The socket is there before the admin thread has opened its own files.
+        assert!(eventually(Duration::from_secs(10), || fcgimux.page("/livez").0 == 200));
         Self { fds: fcgimux.open_fds() }
     }
 

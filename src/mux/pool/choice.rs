@@ -5,7 +5,7 @@
 
 use super::{
     Arrival, Directive, Handshake, LATE_AT_ONCE, Lease, PATIENCE, Pool, SlotKey,
-    endpoint::{Endpoint, LOAD, Rank, Room, Tier},
+    endpoint::{Endpoint, Rank, Room, Tier},
     is_coming,
     share::STALLED,
 };
@@ -15,9 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So many exchanges an endpoint may be behind the others and catch up with. It was idle meanwhile, or full: it does not
-/// get all that it missed.
-const CATCH_UP: u64 = 8 * LOAD / 1000;
 /// After so many exchanges one more endpoint without a connection gets one, so that it has its part of a load that fewer
 /// connections could carry.
 const WARM_EVERY: u32 = 8;
@@ -139,7 +136,6 @@ impl<W, C> Pool<W, C> {
     }
 
     fn rank_of(&mut self, index: usize) -> Option<Rank> {
-        let at_least = self.served.saturating_sub(CATCH_UP);
         let endpoint = &mut self.endpoints[index];
         if !endpoint.is_usable() {
             return None;
@@ -157,7 +153,7 @@ impl<W, C> Pool<W, C> {
         if endpoint.health.is_on_trial() && running > 0 {
             return None;
         }
-        endpoint.served = endpoint.served.max(at_least);
+        endpoint.served = endpoint.served.max(endpoint.at_least(self.served));
         let tier = if stalled { Tier::Stalled } else { endpoint.tier(false) };
         Some(Rank { tier, load: endpoint.load(running), served: endpoint.served })
     }
@@ -270,7 +266,7 @@ impl<W, C> Pool<W, C> {
             Application::PhpFpm => endpoint.handshake(now),
             Application::Generic => endpoint.question(self.connections.multiplex),
         };
-        endpoint.opened = endpoint.opened.max(self.opened.saturating_sub(CATCH_UP));
+        endpoint.opened = endpoint.opened.max(endpoint.at_least(self.opened));
         if endpoint.slow_since.is_none() {
             self.opened = self.opened.max(endpoint.opened);
         }

@@ -21,10 +21,11 @@ const LATE_FOR: Duration = Duration::from_secs(600);
 /// An endpoint that did not keep connections is asked again after this: PHP may have been upgraded.
 const RELEARN: Duration = Duration::from_secs(60);
 
-/// What one lease weighs at an endpoint of the share 1: loads are compared as whole numbers.
-pub(super) const LOAD: u64 = 100_000_000;
-/// The share of weight 1 outside of a slow start.
-const SHARE: u64 = 1000;
+/// What one exchange, or one connection, counts at an endpoint of weight 1: what each has is compared in whole numbers.
+const UNIT: u64 = 1_000_000;
+/// So many exchanges an endpoint may be behind the others and catch up with. It was idle meanwhile, or full: it does not
+/// get all that it missed.
+const CATCH_UP: u64 = 8;
 /// The least part of its share that an endpoint gets while it starts slowly.
 const SLOWEST: f64 = 0.1;
 
@@ -101,8 +102,8 @@ pub(super) struct Endpoint {
     pub(super) held: bool,
     /// When it began its slow start.
     pub(super) slow_since: Option<Instant>,
-    /// Its weight, less while it starts slowly.
-    share: u64,
+    /// What one exchange counts here: the less the larger its weight, and more while it starts slowly.
+    unit: u64,
     pub(super) health: Health,
     /// Ejections that the driver has been told of.
     pub(super) told_ejections: u64,
@@ -156,7 +157,7 @@ impl Endpoint {
             leaving: member.leaving,
             held: false,
             slow_since: None,
-            share: SHARE * u64::from(member.weight.max(1)),
+            unit: UNIT / u64::from(member.weight.max(1)),
             health: Health::new(),
             told_ejections: 0,
             pressed: false,
@@ -219,17 +220,17 @@ impl Endpoint {
 
     /// Works out its share; returns whether it is still starting slowly.
     pub(super) fn reckon_share(&mut self, slow_start: Option<Duration>, now: Instant) -> bool {
-        let whole = SHARE * u64::from(self.weight.max(1));
+        let whole = UNIT / u64::from(self.weight.max(1));
         let part = self.slow_since.zip(slow_start).map(|(since, whole)| {
             now.saturating_duration_since(since).as_secs_f64() / whole.as_secs_f64().max(f64::MIN_POSITIVE)
         });
         match part {
             Some(part) if part < 1.0 => {
-                self.share = ((whole as f64 * part.max(SLOWEST)) as u64).max(1);
+                self.unit = (whole as f64 / part.max(SLOWEST)) as u64;
                 true
             }
             _ => {
-                (self.slow_since, self.share) = (None, whole);
+                (self.slow_since, self.unit) = (None, whole);
                 false
             }
         }
@@ -417,7 +418,12 @@ impl Endpoint {
 
     /// So many exchanges or connections, by its share.
     pub(super) fn load(&self, count: usize) -> u64 {
-        (count as u64).saturating_mul(LOAD) / self.share
+        (count as u64).saturating_mul(self.unit)
+    }
+
+    /// The least that it counts as having been given, where the others have been given so much.
+    pub(super) fn at_least(&self, others: u64) -> u64 {
+        others.saturating_sub(CATCH_UP * self.unit.min(UNIT))
     }
 
     /// Its tier for what is there already; `fresh`: for what would have to be opened.

@@ -8,7 +8,6 @@
 use super::{Found, Sink, Source};
 use crate::config::{self, ConfigError, EndpointSource, Origin};
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -130,11 +129,7 @@ impl Source for FileSource {
 }
 
 fn read(path: PathBuf) -> Reading {
-    // Whoever opens a pipe may wait for ever.
-    if fs::metadata(&path).is_ok_and(|about| !about.is_file()) {
-        return Err(format!("cannot read {}: no regular file", path.display()));
-    }
-    config::read(&path).map_err(|source| ConfigError::Unreadable { path, source }.to_string())
+    config::read_again(&path).map_err(|source| ConfigError::Unreadable { path, source }.to_string())
 }
 
 fn list(path: &Path) -> Result<Vec<EndpointSource>, String> {
@@ -153,7 +148,7 @@ fn list(path: &Path) -> Result<Vec<EndpointSource>, String> {
 mod tests {
     use super::*;
     use crate::config::EndpointAddress;
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     struct Watched {
         folder: tempfile::TempDir,

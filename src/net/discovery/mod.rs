@@ -12,7 +12,7 @@ mod sink;
 
 use crate::{
     config::{self, EndpointAddress, EndpointSource, Origin},
-    metrics::PoolMetrics,
+    metrics::{DiscoveryMetrics, PoolMetrics},
     mux::pool::Member,
 };
 use dns::{Dns, Srv};
@@ -79,13 +79,19 @@ impl Discovery {
         let before = match before {
             Some(old) if same(&old) => return old,
             Some(old) => old.sinks.all(),
-            None => vec![],
+            // The core begins with these as well: none of them leaves while the sources tell one by one.
+            None => pool.endpoints.iter().filter_map(fixed).collect(),
         };
         let sinks = Sinks::new(&pool.name, surroundings.zone.clone(), pool.endpoints.len(), before, told);
         let mut tasks = JoinSet::new();
         for (index, source) in pool.endpoints.iter().enumerate() {
             let name = source.origin.to_string();
-            let sink = sinks.sink(index, name.clone(), metrics.discovery(&name));
+            // A fixed address is never looked for again, and its last success would look older and older.
+            let metrics = match source.origin {
+                Origin::Address(_) => DiscoveryMetrics::default(),
+                _ => metrics.discovery(&name),
+            };
+            let sink = sinks.sink(index, name, metrics);
             spawn(&mut tasks, source, pool, surroundings, sink);
         }
         let (sources, settings) = (pool.endpoints.clone(), pool.discovery.clone());
@@ -96,6 +102,13 @@ impl Discovery {
     pub(super) fn nudge(&self) {
         self.sinks.nudge();
     }
+}
+
+/// An endpoint that need not be looked for.
+fn fixed(source: &EndpointSource) -> Option<Found> {
+    let Origin::Address(address) = &source.origin else { return None };
+    let zones = source.zone.iter().cloned().collect();
+    Some(Found { address: address.clone(), weight: source.weight, zones, leaving: false })
 }
 
 fn spawn(

@@ -1,9 +1,10 @@
 //! What a source tells, and what becomes of it: one list for the pool, a time for the metrics, a line for the log.
 
 use super::{Found, merge};
-use crate::{metrics::DiscoveryMetrics, mux::pool::Member, net::clock};
+use crate::{config::EndpointAddress, metrics::DiscoveryMetrics, mux::pool::Member, net::clock};
 use std::{
     fmt::Display,
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -13,6 +14,9 @@ use tokio::sync::Notify;
 const REMIND: Duration = Duration::from_secs(60);
 /// A source is asked to look again, because of connections that failed, at most this often.
 const NUDGE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Endpoints of one source; far beyond any use, and what a wrong answer may cost is bounded by it.
+const ENDPOINTS_AT_MOST: usize = 2_000;
 
 /// What is done with the merged list.
 type Told = Box<dyn Fn(Vec<Member>) + Send + Sync>;
@@ -82,6 +86,14 @@ impl Sinks {
     }
 }
 
+/// A host's own address, that of nobody, or of many at once: what filters of DNS answer in place of a name's addresses.
+fn is_possible(address: &EndpointAddress) -> bool {
+    let EndpointAddress::Tcp(address) = address else { return true };
+    let ip = address.ip();
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !(ip.is_unspecified() || ip.is_multicast() || broadcast || address.port() == 0)
+}
+
 impl Lists {
     fn all(&self) -> impl Iterator<Item = &Vec<Found>> {
         self.own.iter().flatten().chain([&self.before])
@@ -90,7 +102,8 @@ impl Lists {
 
 impl Sink {
     /// The whole list of this source, empty or not.
-    pub(in crate::net) fn found(&self, all: Vec<Found>) {
+    pub(in crate::net) fn found(&self, mut all: Vec<Found>) {
+        self.sort_out(&mut all);
         self.confirmed();
         self.metrics.endpoints(all.len());
         // Nothing that can panic is done under these locks but what the pool does, whose lock is as strict.
@@ -102,6 +115,23 @@ impl Sink {
             lists.before.clear();
         }
         (self.sinks.told)(merge(lists.all(), self.sinks.zone.as_deref()));
+    }
+
+    /// Takes out what cannot be an endpoint, and what is too much.
+    fn sort_out(&self, all: &mut Vec<Found>) {
+        let (pool, source) = (&self.sinks.pool, &self.name);
+        all.retain(|found| {
+            let possible = is_possible(&found.address);
+            if !possible {
+                tracing::warn!(pool, source, "{} can be no endpoint; it is left out", found.address);
+            }
+            possible
+        });
+        if all.len() > ENDPOINTS_AT_MOST {
+            let count = all.len();
+            tracing::warn!(pool, source, "{count} endpoints found; {ENDPOINTS_AT_MOST} of them are used");
+            all.truncate(ENDPOINTS_AT_MOST);
+        }
     }
 
     /// Asked or heard with success; nothing is new.

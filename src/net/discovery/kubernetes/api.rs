@@ -1,14 +1,16 @@
 //! Asking the API server: a list of slices, then a stream of what becomes of them.
 
-use super::trouble::Trouble;
+use super::{lines::Lines, trouble::Trouble};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{
     Client, Config, ResourceExt,
     api::{ListParams, WatchEvent, WatchParams},
+    client::ClientBuilder,
 };
 use std::{collections::BTreeMap, future::Future, ops::Range, pin::Pin, time::Duration};
 use tokio::time::timeout;
+use tower::util::MapResponseLayer;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -56,7 +58,7 @@ impl Api {
         config.default_retry = false;
         let server = config.cluster_url.to_string();
         // It may run a program for a token, and builds a store of certificates: not beside requests.
-        let client = tokio::task::spawn_blocking(|| Client::try_from(config)).await;
+        let client = tokio::task::spawn_blocking(|| client(config)).await;
         let client = client.map_err(Trouble::nowhere)?.map_err(Trouble::nowhere)?;
         // That of a pod is read from a file.
         let namespace = namespace.unwrap_or_else(|| client.default_namespace().trim()).to_owned();
@@ -92,6 +94,11 @@ impl Api {
             other => Trouble::broken(&self.server, &other),
         }
     }
+}
+
+fn client(config: Config) -> kube::Result<Client> {
+    let bounded = MapResponseLayer::new(|response: hyper::Response<_>| response.map(Lines::new));
+    Ok(ClientBuilder::try_from(config)?.with_layer(&bounded).build())
 }
 
 impl Known {

@@ -9,6 +9,7 @@
 //! begun; and a version that the server refuses in any way but by an event of 410 is asked for again without end.
 
 mod api;
+mod lines;
 mod pace;
 mod slices;
 #[cfg(test)]

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(found(&[empty], &wanted(name("fastcgi"))), [""; 0]);
         // Pods that are not ready say which ports there are as well.
         let unready = slice(&fastcgi(), &json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": false}}]));
-        assert!(merge(&[unready.clone()], &wanted(name("http"))).is_err());
+        assert!(merge(std::slice::from_ref(&unready), &wanted(name("http"))).is_err());
         assert_eq!(found(&[unready], &wanted(name("fastcgi"))), [""; 0]);
     }
 

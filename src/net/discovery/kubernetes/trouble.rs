@@ -109,7 +109,7 @@ mod tests {
         #[error("{words}")]
         struct Layer {
             words: &'static str,
-            source: Option<Box<Layer>>,
+            source: Option<Box<Self>>,
         }
         let inner = Layer { words: "refused (os error 111)", source: None };
         let middle = Layer { words: "tcp connect error", source: Some(Box::new(inner)) };
