@@ -20,12 +20,12 @@ pub(super) fn refusal(verbs: Verbs, peer: IpAddr, uri: &Uri, headers: &HeaderMap
         Verbs::Off => return Some("verbs are off (admin.verbs)"),
         Verbs::Loopback => {
             if !peer.to_canonical().is_loopback() {
-                return Some("only clients on this host may use verbs (admin.verbs)");
+                return Some("only clients that come from a loopback address may use verbs (admin.verbs)");
             }
             // A proxy on this host has a loopback address, whoever it asks for.
             if headers.contains_key(FORWARDED) || headers.contains_key(FORWARDED_FOR) {
                 return Some(
-                    "asked by a proxy for somebody else; only clients on this host may use verbs (admin.verbs)",
+                    "asked by a proxy for somebody else; only clients that come from a loopback address may use verbs (admin.verbs)",
                 );
             }
             // A name may have been made to lead here, so that a browser on this host takes its pages for ours.

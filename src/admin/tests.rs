@@ -121,7 +121,7 @@ async fn who_may_not_use_a_verb_changes_nothing() {
     let (status, text) = stage.ask(Method::POST, path, "10.0.0.5:40000", &[("host", "127.0.0.1")]).await;
     assert_eq!(
         (status, text.as_str()),
-        (403, "{\n  \"error\": \"only clients on this host may use verbs (admin.verbs)\"\n}\n")
+        (403, "{\n  \"error\": \"only clients that come from a loopback address may use verbs (admin.verbs)\"\n}\n")
     );
     for headers in [
         &[("host", "evil.example")][..],

@@ -307,6 +307,7 @@ impl SharedPool {
     fn carry_out(&self, inner: &mut Inner, directive: Directive<oneshot::Sender<Grant>, Upstream>) -> Option<Task> {
         match directive {
             Directive::Found { endpoint, address } => {
+                tracing::info!(pool = self.name, endpoint = %address, "endpoint found");
                 let metrics = self.metrics.endpoint(&address.to_string());
                 let target = Arc::new(Target::new(endpoint, address, metrics));
                 inner.targets.insert(endpoint, target.clone());

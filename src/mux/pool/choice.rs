@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After so many exchanges one more endpoint without a connection gets one, so that it has its part of a load that fewer
-/// connections could carry.
+/// After so many exchanges one more endpoint gets a connection beyond those that are needed, so that it has its part of a
+/// load that fewer could carry.
 const WARM_EVERY: u32 = 8;
 /// Endpoints that are looked at for one more connection; those behind them are fuller.
 const CANDIDATES: usize = 8;
@@ -32,9 +32,12 @@ impl<W, C> Pool<W, C> {
             Application::PhpFpm => self.checkout(now).map(Arrival::Lease),
             Application::Generic => self.checkout_share(now).map(Arrival::Share),
         };
-        if arrival.is_some() {
-            self.warm_up(now);
-        }
+        let used = arrival.as_ref().and_then(|arrival| match arrival {
+            Arrival::Lease(lease) => Some(lease.endpoint),
+            Arrival::Share(share) => Some(share.endpoint),
+            Arrival::Wait(_) => None,
+        });
+        used.into_iter().for_each(|index| self.warm_up(index, now));
         arrival
     }
 
@@ -284,17 +287,22 @@ impl<W, C> Pool<W, C> {
         self.endpoints[index].workers.map_or(limit, |workers| workers.clamp(1, limit)) as usize
     }
 
-    /// Now and then, one more endpoint gets a connection that nobody waits for.
-    fn warm_up(&mut self, now: Instant) {
+    /// Now and then, an endpoint that has fewer connections than its part gets one that nobody waits for: where there are
+    /// as many connections as requests, each goes where one has just become free, however many its endpoint has.
+    /// `used`: where a request goes now.
+    fn warm_up(&mut self, used: usize, now: Instant) {
         self.unwarmed += 1;
         if self.unwarmed < WARM_EVERY || self.draining {
             return;
         }
         self.unwarmed = 0;
-        // Those without any come first. One that is used once and closed cannot wait for a request.
+        // One that is used once and closed cannot wait for a request.
         let php = self.application == Application::PhpFpm;
         let lasts = |index: usize| !php || self.endpoints[index].handshake(now) != Handshake::Skip;
-        let mut empty = self.openable.iter().take(CANDIDATES).take_while(|(room, _)| room.load == 0);
+        let used = &self.endpoints[used];
+        let most = used.load(used.places_taken());
+        let behind = |(room, index): &&(Room, usize)| room.load + self.endpoints[*index].load(1) <= most;
+        let mut empty = self.openable.iter().take(CANDIDATES).take_while(behind);
         let found = empty.find(|(room, index)| room.tier <= Tier::Far && lasts(*index)).map(|(_, index)| *index);
         found.into_iter().for_each(|index| self.open(index, now));
     }

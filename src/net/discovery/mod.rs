@@ -62,8 +62,8 @@ pub(super) trait Source: Send + 'static {
 
 impl Discovery {
     /// Has a pool's sources looked at; `told` is called with the whole list each time that it may differ. `before`: what has
-    /// been at work for this pool until now. It goes on if nothing about it has changed; otherwise its endpoints stay until
-    /// each new source has answered once, so that a change of settings empties no pool.
+    /// been at work for this pool until now. Sources that stay go on with what they have found; what others have found stays
+    /// until each new source has answered once, so that a change of settings empties no pool.
     ///
     /// To be called inside a runtime.
     pub(super) fn start(
@@ -78,11 +78,14 @@ impl Discovery {
         };
         let before = match before {
             Some(old) if same(&old) => return old,
-            Some(old) => old.sinks.all(),
+            before => before,
+        };
+        let stays = match &before {
+            Some(old) => old.of_others(&pool.endpoints),
             // The core begins with these as well: none of them leaves while the sources tell one by one.
             None => pool.endpoints.iter().filter_map(fixed).collect(),
         };
-        let sinks = Sinks::new(&pool.name, surroundings.zone.clone(), pool.endpoints.len(), before, told);
+        let sinks = Sinks::new(&pool.name, surroundings.zone.clone(), pool.endpoints.len(), stays, told);
         let mut tasks = JoinSet::new();
         for (index, source) in pool.endpoints.iter().enumerate() {
             let name = source.origin.to_string();
@@ -92,10 +95,25 @@ impl Discovery {
                 _ => metrics.discovery(&name),
             };
             let sink = sinks.sink(index, name, metrics);
+            let known = before.as_ref().and_then(|old| old.find(source));
+            known.into_iter().for_each(|list| sinks.carry(index, list));
             spawn(&mut tasks, source, pool, surroundings, sink);
         }
+        sinks.tell();
         let (sources, settings) = (pool.endpoints.clone(), pool.discovery.clone());
         Self { sources, settings, surroundings: surroundings.clone(), sinks, _tasks: tasks }
+    }
+
+    /// What a source has found so far, if it is one of these.
+    fn find(&self, source: &EndpointSource) -> Option<Option<Vec<Found>>> {
+        let place = self.sources.iter().position(|own| own == source)?;
+        Some(self.sinks.list(place))
+    }
+
+    /// What all sources but these have found.
+    fn of_others(&self, sources: &[EndpointSource]) -> Vec<Found> {
+        let others = self.sources.iter().filter(|source| !sources.contains(source));
+        others.filter_map(|source| self.find(source)?).flatten().collect()
     }
 
     /// An endpoint could not be reached: it may have gone, with another in its place.
@@ -152,7 +170,7 @@ fn merge<'a>(lists: impl IntoIterator<Item = &'a Vec<Found>>, zone: Option<&str>
             None => members.push(Member {
                 address: found.address.clone(),
                 weight: found.weight,
-                near: zone.is_none_or(|own| found.zones.iter().any(|zone| zone == own)),
+                near: zone.is_none_or(|own| found.zones.is_empty() || found.zones.iter().any(|zone| zone == own)),
                 leaving: found.leaving,
             }),
         }

@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 
 /// A source that cannot be asked is logged again this often.
 const REMIND: Duration = Duration::from_secs(60);
+/// ... and this often when something else is wrong.
+const REMIND_OF_OTHER: Duration = Duration::from_secs(5);
 /// A source is asked to look again, because of connections that failed, at most this often.
 const NUDGE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,7 +36,9 @@ pub(in crate::net) struct Sinks {
 struct Lists {
     /// By source; `None`: it has not answered yet.
     own: Vec<Option<Vec<Found>>>,
-    /// What was in use before these sources; stays until each of them has answered.
+    /// By source: it is new and has not answered yet.
+    awaited: Vec<bool>,
+    /// What other sources have found that were there before; stays until each new one has answered.
     before: Vec<Found>,
 }
 
@@ -54,6 +58,8 @@ pub(in crate::net) struct Sink {
 struct Trouble {
     since: Instant,
     logged: Instant,
+    /// What was logged.
+    words: String,
 }
 
 impl Sinks {
@@ -66,7 +72,7 @@ impl Sinks {
         before: Vec<Found>,
         told: impl Fn(Vec<Member>) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let lists = Mutex::new(Lists { own: vec![None; sources], before });
+        let lists = Mutex::new(Lists { own: vec![None; sources], awaited: vec![true; sources], before });
         Arc::new(Self { pool: pool.to_owned(), zone, lists, told: Box::new(told), nudge: Notify::new() })
     }
 
@@ -74,10 +80,27 @@ impl Sinks {
         Sink { sinks: self.clone(), index, name, metrics, trouble: Mutex::new(None), nudged: Mutex::new(None) }
     }
 
-    /// Everything that is in use.
-    pub(in crate::net) fn all(&self) -> Vec<Found> {
-        let lists = self.lists.lock().expect("no panic under this lock");
-        lists.all().flatten().cloned().collect()
+    /// A source that has been at work before, with what it has found so far.
+    pub(in crate::net) fn carry(&self, index: usize, list: Option<Vec<Found>>) {
+        let mut lists = self.lists.lock().expect("no panic under this lock");
+        (lists.own[index], lists.awaited[index]) = (list, false);
+    }
+
+    /// What one source has found so far.
+    pub(in crate::net) fn list(&self, index: usize) -> Option<Vec<Found>> {
+        self.lists.lock().expect("no panic under this lock").own[index].clone()
+    }
+
+    /// Hands on what is in use.
+    pub(in crate::net) fn tell(&self) {
+        self.tell_of(&mut self.lists.lock().expect("no panic under this lock"));
+    }
+
+    fn tell_of(&self, lists: &mut Lists) {
+        if !lists.awaited.contains(&true) {
+            lists.before.clear();
+        }
+        (self.told)(merge(lists.all(), self.zone.as_deref()));
     }
 
     /// An endpoint could not be reached: it may have gone, with another in its place.
@@ -108,13 +131,8 @@ impl Sink {
         self.metrics.endpoints(all.len());
         // Nothing that can panic is done under these locks but what the pool does, whose lock is as strict.
         let mut lists = self.sinks.lists.lock().expect("no panic under this lock");
-        if let Some(list) = lists.own.get_mut(self.index) {
-            *list = Some(all);
-        }
-        if lists.own.iter().all(Option::is_some) {
-            lists.before.clear();
-        }
-        (self.sinks.told)(merge(lists.all(), self.sinks.zone.as_deref()));
+        (lists.own[self.index], lists.awaited[self.index]) = (Some(all), false);
+        self.sinks.tell_of(&mut lists);
     }
 
     /// Takes out what cannot be an endpoint, and what is too much.
@@ -155,27 +173,26 @@ impl Sink {
 
     /// It could not be asked; what it found before stays.
     pub(in crate::net) fn failed(&self, words: impl Display) {
-        let now = clock::now();
+        let (now, words) = (clock::now(), words.to_string());
         let mut trouble = self.trouble.lock().expect("no panic under this lock");
         let lasted = match trouble.as_mut() {
             None => {
-                *trouble = Some(Trouble { since: now, logged: now });
+                *trouble = Some(Trouble { since: now, logged: now, words: words.clone() });
                 Duration::ZERO
             }
-            Some(trouble) if now - trouble.logged >= REMIND => {
-                trouble.logged = now;
+            Some(trouble) if now - trouble.logged >= if trouble.words == words { REMIND } else { REMIND_OF_OTHER } => {
+                (trouble.logged, trouble.words) = (now, words.clone());
                 now - trouble.since
             }
             Some(_) => return,
         };
         drop(trouble);
         let (pool, source) = (&self.sinks.pool, &self.name);
-        tracing::warn!(
-            pool,
-            source,
-            "discovery has failed for {:.0} s: {words}; the endpoints found before stay in use",
-            lasted.as_secs_f64()
-        );
+        let rest = match self.sinks.list(self.index) {
+            Some(_) => "the endpoints found before stay in use",
+            None => "it has found none yet, and goes on looking",
+        };
+        tracing::warn!(pool, source, "discovery has failed for {:.0} s: {words}; {rest}", lasted.as_secs_f64());
     }
 
     /// Ready when somebody could not connect to an endpoint: worth looking again.

@@ -54,9 +54,14 @@ struct Server {
 
 impl Server {
     async fn start<'a>(zone: impl IntoIterator<Item = (&'a str, Reply)>) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        // The same port for both, which another may have taken for one of them.
+        let (socket, listener) = loop {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()).await {
+                break (socket, listener);
+            }
+        };
         let address = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(address).await.unwrap();
         let zone = zone.into_iter().map(|(question, reply)| (question.to_owned(), reply)).collect();
         let zone = Arc::new(Mutex::new(zone));
         let asked = Arc::<Mutex<Vec<String>>>::default();
