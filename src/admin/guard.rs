@@ -25,7 +25,8 @@ pub(super) fn refusal(verbs: Verbs, peer: IpAddr, uri: &Uri, headers: &HeaderMap
             // A proxy on this host has a loopback address, whoever it asks for.
             if headers.contains_key(FORWARDED) || headers.contains_key(FORWARDED_FOR) {
                 return Some(
-                    "asked by a proxy for somebody else; only clients that come from a loopback address may use verbs (admin.verbs)",
+                    "asked by a proxy for somebody else; only clients that come from a loopback address may use verbs \
+                     (admin.verbs)",
                 );
             }
             // A name may have been made to lead here, so that a browser on this host takes its pages for ours.

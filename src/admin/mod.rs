@@ -81,6 +81,9 @@ pub struct AdminState {
 pub struct Limits {
     /// Connections served at once; further ones wait in the listener's backlog.
     pub connections: usize,
+    /// Of these, so many may wait for what a verb does: the others must find a way in, with the verb that ends the waiting
+    /// above all. Further ones are answered at once.
+    pub waits: usize,
     /// A client that has not sent the whole head of its next request for so long is hung up on; also bounds how long a
     /// kept connection may be quiet.
     pub read_head: Duration,
@@ -97,6 +100,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 64,
+            waits: 8,
             read_head: Duration::from_secs(5),
             connection_age: Duration::from_secs(60),
             grace: Duration::from_secs(2),

@@ -15,7 +15,7 @@ use hyper::{
 };
 use serde::Serialize;
 use std::net::SocketAddr;
-use tokio::time;
+use tokio::{sync::Semaphore, time};
 use tokio_util::sync::CancellationToken;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -50,6 +50,8 @@ type Answer = Response<Full<Bytes>>;
 /// Who asks.
 pub(super) struct Client<'a> {
     pub(super) address: SocketAddr,
+    /// See [`Limits::waits`].
+    pub(super) waits: &'a Semaphore,
     /// Its connection is about to end: an answer that can be given later is given now.
     pub(super) ending: &'a CancellationToken,
 }
@@ -124,7 +126,7 @@ async fn verb<B>(
         Ok(wait) => wait,
         Err(why) => return error(uri.path(), StatusCode::BAD_REQUEST, &why),
     };
-    let patience = Patience { wait, ending: client.ending };
+    let patience = Patience { wait, places: client.waits, ending: client.ending };
     found(verb::perform(process, client.address, pool, command, patience).await)
 }
 

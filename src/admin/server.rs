@@ -39,12 +39,14 @@ async fn accept(
     stop: &CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections));
+    let waits = Arc::new(Semaphore::new(limits.waits));
     loop {
         // Nobody closes this semaphore.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, address)) => {
-                connections.spawn(serve_connection(stream, address, state.clone(), limits, stop.child_token(), place));
+                let client = Arriving { stream, address, waits: waits.clone(), _place: place };
+                connections.spawn(serve_connection(client, state.clone(), limits, stop.child_token()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an admin connection");
@@ -54,16 +56,20 @@ async fn accept(
     }
 }
 
-/// Holds its place among the connections until it returns. `ending` is cancelled when the server stops.
-async fn serve_connection(
+/// One connection of a client.
+struct Arriving {
     stream: TcpStream,
     address: SocketAddr,
-    state: AdminState,
-    limits: Limits,
-    ending: CancellationToken,
+    /// See [`Limits::waits`].
+    waits: Arc<Semaphore>,
+    /// Among the connections, until it ends.
     _place: OwnedSemaphorePermit,
-) {
-    let (state, client) = (&state, &Client { address, ending: &ending });
+}
+
+/// `ending` is cancelled when the server stops.
+async fn serve_connection(client: Arriving, state: AdminState, limits: Limits, ending: CancellationToken) {
+    let Arriving { stream, address, waits, _place } = client;
+    let (state, client) = (&state, &Client { address, waits: &waits, ending: &ending });
     let service = service_fn(async |request| Ok::<_, Infallible>(page::respond(state, limits, client, &request).await));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.read_head).max_buf_size(MAX_HEAD);

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, body::Bytes};
 use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard};
+use tokio::sync::Semaphore;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HERE: &str = "127.0.0.1:40000";
@@ -203,6 +204,18 @@ async fn who_waits_is_answered_when_the_connection_is_about_to_end() {
     assert!(became["waited_seconds"].as_f64().unwrap() < 1.2, "{became}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_place_to_wait_is_answered_at_once() {
+    let stage = Stage::new();
+    let place = stage.waits.acquire().await.unwrap();
+    let (status, became) = stage.post("/pools/php/pause?wait=60s").await;
+    assert_eq!((status, &became["done"], &became["waited_seconds"]), (200, &json!(false), &json!(0.0)));
+    assert_eq!(stage.lock().commands, [Command::Pause]);
+    drop(place);
+    let (_, became) = stage.post("/pools/php/pause?wait=2s").await;
+    assert_eq!(became["waited_seconds"], 2.0);
+}
+
 #[tokio::test]
 async fn a_resume_is_done_at_once() {
     let stage = Stage::new();
@@ -262,6 +275,7 @@ fn ports_are_those_of_the_endpoints_that_there_are() {
 struct Stage {
     state: AdminState,
     process: Arc<FakeProcess>,
+    waits: Semaphore,
     ending: CancellationToken,
 }
 
@@ -270,7 +284,7 @@ impl Stage {
         let config = Config::from_yaml("pools: {php: {endpoints: [{socket: /run/php.sock}]}}").unwrap();
         let process = Arc::new(FakeProcess(Mutex::new(State::default())));
         let state = AdminState { metrics: Arc::new(Metrics::new(&config)), process: process.clone() };
-        Self { state, process, ending: CancellationToken::new() }
+        Self { state, process, waits: Semaphore::new(1), ending: CancellationToken::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -327,7 +341,8 @@ impl Stage {
             request = request.header(*name, *value);
         }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
-        let client = Client { address: peer.parse().unwrap(), ending: &self.ending };
+        let address = peer.parse().unwrap();
+        let client = Client { address, waits: &self.waits, ending: &self.ending };
         page::respond(&self.state, Limits::default(), &client, &request).await
     }
 }

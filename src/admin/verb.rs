@@ -20,9 +20,6 @@ use tokio_util::sync::CancellationToken;
 /// How often a verb that is waited for is looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Clients that may wait at a time: the others must find a way in, with the verb that ends the waiting above all.
-static WAITS: Semaphore = Semaphore::const_new(8);
-
 /// What a verb did, and how far it has come.
 #[derive(Debug, Serialize)]
 struct Became {
@@ -52,6 +49,8 @@ struct Became {
 /// How long a verb is waited for.
 pub(super) struct Patience<'a> {
     pub(super) wait: Duration,
+    /// Places of those who wait; who finds none is answered at once.
+    pub(super) places: &'a Semaphore,
     /// Nobody waits any longer.
     pub(super) ending: &'a CancellationToken,
 }
@@ -70,8 +69,7 @@ pub(super) async fn perform(
         Some(Err(CommandError::NoEndpoint(endpoint))) => return Err(Missing::endpoint(process, pool, &endpoint)),
         Some(Ok(())) => {}
     }
-    // Those that find no place here are answered at once.
-    let place = WAITS.try_acquire();
+    let place = patience.places.try_acquire();
     let wait = if place.is_ok() { patience.wait } else { Duration::ZERO };
     tracing::info!(%peer, pool, endpoint = endpoint(command), "an operator asked for {}", word(command));
     loop {

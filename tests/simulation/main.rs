@@ -4,6 +4,7 @@
 //! `FCGIMUX_TEST_SEED=n` runs one seed, `FCGIMUX_TEST_SEEDS=n` so many.
 
 mod application;
+mod even;
 mod fleet;
 mod queue;
 mod random;

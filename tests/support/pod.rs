@@ -209,11 +209,6 @@ impl Journal {
         self.runs.iter().filter(|run| run.pod == pod.name)
     }
 
-    /// Runs in each of these pods.
-    pub fn counts(&self, pods: &[&Pod]) -> Vec<usize> {
-        pods.iter().map(|pod| self.of(pod).count()).collect()
-    }
-
     /// When the last of a pod's scripts ended, or was cut off having begun.
     pub fn last_of(&self, pod: &Pod) -> Duration {
         self.of(pod).map(|run| run.ended.unwrap_or(run.started)).max().unwrap_or_default()

@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After so many exchanges one more endpoint gets a connection beyond those that are needed, so that it has its part of a
-/// load that fewer could carry.
+/// After so many exchanges one more endpoint without a connection gets one, so that it has its part of a load that fewer
+/// connections could carry.
 const WARM_EVERY: u32 = 8;
 /// Endpoints that are looked at for one more connection; those behind them are fuller.
 const CANDIDATES: usize = 8;
@@ -37,7 +37,7 @@ impl<W, C> Pool<W, C> {
             Arrival::Share(share) => Some(share.endpoint),
             Arrival::Wait(_) => None,
         });
-        used.into_iter().for_each(|index| self.warm_up(index, now));
+        used.into_iter().for_each(|used| self.warm_up(used, now));
         arrival
     }
 
@@ -58,10 +58,10 @@ impl<W, C> Pool<W, C> {
     /// A connection can be opened that would be better than any that has room now. One to a saturated endpoint is not: it
     /// would wait. Nor is any better than one that is held up, which has rules of its own.
     fn is_better_openable(&self) -> bool {
-        let ready = self.ready.first().filter(|(rank, _)| rank.tier != Tier::Stalled);
-        ready
-            .zip(self.openable.first())
-            .is_some_and(|((rank, _), (room, _))| room.tier < rank.tier && room.tier <= Tier::Far)
+        let Some((rank, _)) = self.ready.first().filter(|(rank, _)| rank.tier != Tier::Stalled) else { return false };
+        let better = |room: &Room| room.tier < rank.tier && room.tier <= Tier::Far;
+        self.openable.first().is_some_and(|(room, _)| better(room))
+            && self.best_to_open().and_then(|index| self.endpoints[index].room).is_some_and(|room| better(&room))
     }
 
     /// The idle connection to use: of that endpoint, the most recently used.
@@ -202,7 +202,8 @@ impl<W, C> Pool<W, C> {
         if self.queue.is_empty() || self.paused {
             return;
         }
-        let mut expected: usize = self.young().map(|(_, slot)| self.expected_of(*slot)).sum();
+        let best = self.openable.first().map_or(Tier::Stalled, |(room, _)| room.tier);
+        let mut expected: usize = self.young().map(|(_, slot)| self.expected_of(*slot, best)).sum();
         while expected < self.queue.len() {
             let Some(index) = self.best_to_open() else { return };
             self.open(index, now);
@@ -230,9 +231,13 @@ impl<W, C> Pool<W, C> {
         }
     }
 
-    /// Waiters that a connection on its way will serve.
-    fn expected_of(&self, slot: usize) -> usize {
-        self.places_of(self.slots.at(slot).endpoint)
+    /// Waiters that a connection on its way will serve; where a better one could be opened, none.
+    fn expected_of(&self, slot: usize, best: Tier) -> usize {
+        let index = self.slots.at(slot).endpoint;
+        let endpoint = &self.endpoints[index];
+        // A saturated one is not better: a connection opened there would wait.
+        let worse = best <= Tier::Far && endpoint.tier(false) > best;
+        if worse || !endpoint.is_usable() { 0 } else { self.places_of(index) }
     }
 
     fn places_of(&self, index: usize) -> usize {
@@ -287,23 +292,25 @@ impl<W, C> Pool<W, C> {
         self.endpoints[index].workers.map_or(limit, |workers| workers.clamp(1, limit)) as usize
     }
 
-    /// Now and then, an endpoint that has fewer connections than its part gets one that nobody waits for: where there are
-    /// as many connections as requests, each goes where one has just become free, however many its endpoint has.
-    /// `used`: where a request goes now.
-    fn warm_up(&mut self, used: usize, now: Instant) {
+    /// Now and then an endpoint with fewer connections for its share than others, `used` among them, gets one more that
+    /// nobody waits for. Otherwise each of them would be given as much as it happens to have connections.
+    pub(super) fn warm_up(&mut self, used: usize, now: Instant) {
         self.unwarmed += 1;
         if self.unwarmed < WARM_EVERY || self.draining {
             return;
         }
         self.unwarmed = 0;
+        let used = &self.endpoints[used];
+        let fullest = self.openable.last().filter(|(room, _)| room.tier <= Tier::Far).map_or(0, |(room, _)| room.load);
+        let most = used.load(used.places_taken()).max(fullest);
+        let fewer = |room: &Room, endpoint: &Endpoint| room.load == 0 || room.load + endpoint.load(1) <= most;
         // One that is used once and closed cannot wait for a request.
         let php = self.application == Application::PhpFpm;
-        let lasts = |index: usize| !php || self.endpoints[index].handshake(now) != Handshake::Skip;
-        let used = &self.endpoints[used];
-        let most = used.load(used.places_taken());
-        let behind = |(room, index): &&(Room, usize)| room.load + self.endpoints[*index].load(1) <= most;
-        let mut empty = self.openable.iter().take(CANDIDATES).take_while(behind);
-        let found = empty.find(|(room, index)| room.tier <= Tier::Far && lasts(*index)).map(|(_, index)| *index);
+        let lasts = |endpoint: &Endpoint| !php || endpoint.handshake(now) != Handshake::Skip;
+        let better = self.openable.iter().take(CANDIDATES).take_while(|(room, _)| room.tier <= Tier::Far);
+        let mut better = better.map(|(room, index)| (room, *index, &self.endpoints[*index]));
+        let found = better.find(|(room, _, endpoint)| fewer(room, endpoint) && lasts(endpoint));
+        let found = found.map(|(_, index, _)| index);
         found.into_iter().for_each(|index| self.open(index, now));
     }
 

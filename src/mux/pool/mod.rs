@@ -311,10 +311,7 @@ impl<W, C> Pool<W, C> {
         let index = self.slots.get(key).endpoint;
         self.answered(index, now);
         match self.next_waiter(index) {
-            Some(waiter) => {
-                let lease = self.lease(key, connection, Duration::ZERO, now);
-                self.directives.push_back(Directive::Grant { waiter, lease });
-            }
+            Some(waiter) => self.grant(waiter, key, connection, now),
             None => self.close_slot(key, connection, Closed::NotKept, now),
         }
     }
@@ -438,15 +435,19 @@ impl<W, C> Pool<W, C> {
             return self.ask(key, connection, now);
         }
         match self.next_waiter(self.slots.get(key).endpoint) {
-            Some(waiter) => {
-                let lease = self.lease(key, connection, Duration::ZERO, now);
-                self.directives.push_back(Directive::Grant { waiter, lease });
-            }
+            Some(waiter) => self.grant(waiter, key, connection, now),
             None => {
                 self.rest(key, connection, now);
                 self.serve(now);
             }
         }
+    }
+
+    fn grant(&mut self, waiter: W, key: SlotKey, connection: C, now: Instant) {
+        let lease = self.lease(key, connection, Duration::ZERO, now);
+        let endpoint = lease.endpoint;
+        self.directives.push_back(Directive::Grant { waiter, lease });
+        self.warm_up(endpoint, now);
     }
 
     /// The oldest waiter, if an endpoint may be given one.

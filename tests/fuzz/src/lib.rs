@@ -2,10 +2,12 @@
 
 mod channel;
 mod exchange;
+mod fleet;
 mod input;
 mod pairs;
 mod pool;
 mod scanner;
+mod shares;
 
 pub use channel::channel;
 pub use exchange::exchange;

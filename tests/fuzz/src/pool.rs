@@ -1,4 +1,4 @@
-use super::input::Input;
+use super::{fleet::Fleet, input::Input, shares};
 use fcgimux::{
     config::{self, Config},
     mux::{
@@ -18,13 +18,13 @@ static CONFIGS: LazyLock<Vec<config::Pool>> = LazyLock::new(|| {
     let connections = [
         "per_endpoint: 1, surplus_idle: 0s, yield_after: off, fence: always",
         "per_endpoint: 2, surplus_idle: 1s, idle_timeout: 2s, yield_after: 50ms, max_requests: 3",
-        "per_endpoint: 3, max_age: 2s, fence: adaptive, yield_after: off",
+        "per_endpoint: 3, max_age: 2s, fence: adaptive, yield_after: off, heartbeat: off",
         "per_endpoint: 8",
     ];
     let endpoints = ["{address: '10.0.0.1:9000'}", "{address: '10.0.0.1:9000'}, {address: '10.0.0.2:9000'}"];
     let config = |connections: &str, endpoints: &str| {
         let text = format!(
-            "pools: {{p: {{endpoints: [{endpoints}], connections: {{{connections}}}, queue: {{depth: 6, timeout: 3s}}}}}}"
+            "pools: {{p: {{endpoints: [{endpoints}], connections: {{{connections}}}, queue: {{depth: 6, timeout: 3s}}, slow_start: 2s}}}}"
         );
         Config::from_yaml(&text).expect("a sound file").pools.remove(0)
     };
@@ -35,7 +35,11 @@ static CONFIGS: LazyLock<Vec<config::Pool>> = LazyLock::new(|| {
 /// spins, and in the end nothing is left.
 pub fn pool(data: &[u8]) {
     let mut input = Input(data);
-    let mut driver = Driver::new(&CONFIGS[input.below(CONFIGS.len())]);
+    let kind = input.byte();
+    if kind >= 192 {
+        return shares::shares(input);
+    }
+    let mut driver = Driver::new(&CONFIGS[usize::from(kind) % CONFIGS.len()]);
     let mut steps = 0;
     while !input.is_empty() && steps < 3000 {
         driver.step(&mut input);
@@ -50,9 +54,11 @@ type Connection = usize;
 
 struct Driver {
     pool: Pool<usize, Connection>,
-    limit: usize,
+    fleet: Fleet,
     now: Instant,
-    opening: Vec<(SlotKey, Handshake, bool)>,
+    opening: Vec<(SlotKey, Handshake, bool, usize)>,
+    /// Of each connection that is open or being opened, by endpoint.
+    open: BTreeMap<usize, usize>,
     /// Connections that the pool holds.
     idle: BTreeSet<Connection>,
     leased: Vec<Lease<Connection>>,
@@ -79,10 +85,12 @@ fn pick<T>(from: &mut Vec<T>, input: &mut Input<'_>) -> Option<T> {
 impl Driver {
     #[expect(clippy::disallowed_methods, reason = "any time will do to begin with")]
     fn new(config: &config::Pool) -> Self {
-        Self {
-            pool: Pool::new(config),
-            limit: config.connections.per_endpoint as usize,
-            now: Instant::now(),
+        let now = Instant::now();
+        let mut driver = Self {
+            pool: Pool::new(config, 0, now),
+            fleet: Fleet::new(config.endpoints.len()),
+            now,
+            open: BTreeMap::new(),
             opening: vec![],
             idle: BTreeSet::new(),
             leased: vec![],
@@ -93,11 +101,13 @@ impl Driver {
             waiters: 0,
             opened: 0,
             closed: 0,
-        }
+        };
+        driver.obey();
+        driver
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.byte() % 16 {
+        match input.byte() % 20 {
             0..=3 => self.arrive(input.byte().is_multiple_of(8)),
             4 => {
                 let nth = input.below(self.waiting.len().max(1));
@@ -123,11 +133,17 @@ impl Driver {
             12 => self.lose(input),
             13 => self.defer(input),
             14 => self.pass(Duration::from_millis([1, 5, 10, 60, 1000, 2000, 5000, 61_000][input.below(8)])),
-            _ if input.byte() == 255 => self.pool.drain(self.now),
-            _ => {
-                let late = input.below(2);
-                self.pool.fence_late(late.min(self.pool.snapshot(self.now).endpoints.len() - 1), self.now);
+            15 if input.byte() == 255 => self.pool.drain(self.now),
+            15 => {
+                let nth = input.below(2);
+                let endpoint = self.fleet.indices().nth(nth);
+                endpoint.into_iter().for_each(|endpoint| self.pool.fence_late(endpoint, self.now));
             }
+            16 => {
+                let config = &CONFIGS[input.below(CONFIGS.len())];
+                self.pool.reconfigure(config, self.now);
+            }
+            _ => self.fleet.change(&mut self.pool, input, self.now),
         }
     }
 
@@ -149,10 +165,10 @@ impl Driver {
     }
 
     fn prove(&mut self, input: &mut Input<'_>) {
-        let Some((key, handshake, connected)) = pick(&mut self.opening, input) else { return };
+        let Some((key, handshake, connected, endpoint)) = pick(&mut self.opening, input) else { return };
         if handshake != Handshake::Skip && !connected {
             self.pool.connected(key, self.now);
-            self.opening.push((key, handshake, true));
+            self.opening.push((key, handshake, true, endpoint));
             return;
         }
         self.connections += 1;
@@ -165,40 +181,40 @@ impl Driver {
 
     fn fail(&mut self, input: &mut Input<'_>) {
         use OpenFailure::{ClosedBehindAnswer, Connect, Handshake, Unanswered};
-        let Some((key, _, connected)) = pick(&mut self.opening, input) else { return };
+        let Some((key, _, connected, endpoint)) = pick(&mut self.opening, input) else { return };
         let failure = match connected {
             false => Connect,
             true => [Unanswered, ClosedBehindAnswer, Handshake][input.below(3)],
         };
-        self.closed += 1;
+        self.close(endpoint);
         self.pool.failed(key, failure, self.now);
     }
 
     /// A connection ends, in whichever state it is.
     fn lose(&mut self, input: &mut Input<'_>) {
-        use Closed::{Application, Body, Broken, Gone, NotKept, Protocol, Timeout};
+        use Closed::{Application, Body, Broken, Gone, NotKept, Protocol, Silent, Timeout};
         match input.below(4) {
             0 => {
                 let nth = input.below(8);
                 let found = self.pool.idle_mut().nth(nth).map(|(key, connection)| (key, *connection));
                 if let Some((key, connection)) = found
-                    && let Some((lost, _)) = self.pool.lost(key, self.now)
+                    && let Some((lost, endpoint)) = self.pool.lost(key, self.now)
                 {
                     assert!(lost == connection && self.idle.remove(&lost));
-                    self.closed += 1;
+                    self.close(endpoint);
                 }
             }
             1 => {
                 if let Some(lease) = pick(&mut self.leased, input) {
-                    let reason = [Body, Broken, Gone, NotKept, Protocol, Timeout, Application][input.below(7)];
-                    self.closed += 1;
+                    let reason = [Body, Broken, Gone, NotKept, Protocol, Timeout, Application, Silent][input.below(8)];
+                    self.close(lease.endpoint);
                     self.pool.discard(lease.split().0, reason, input.byte().is_multiple_of(2), self.now);
                 }
             }
             2 => {
                 if let Some((settling, _)) = pick(&mut self.settling, input) {
-                    self.closed += 1;
-                    self.pool.unsettled(settling, Application, self.now);
+                    self.close(settling.endpoint());
+                    self.pool.unsettled(settling, [Application, Silent][input.below(2)], self.now);
                 }
             }
             _ => {
@@ -240,9 +256,19 @@ impl Driver {
     fn obey(&mut self) {
         while let Some(directive) = self.pool.poll_directive() {
             match directive {
-                Directive::Open { key, handshake, .. } => {
+                Directive::Found { endpoint, address } => self.fleet.found(endpoint, &address),
+                Directive::Forget { endpoint } => {
+                    self.fleet.forgotten(endpoint, self.open.remove(&endpoint).unwrap_or_default());
+                }
+                Directive::Ejected { endpoint, .. } | Directive::Returned { endpoint } => {
+                    assert!(self.fleet.indices().any(|each| each == endpoint), "none that is there");
+                }
+                Directive::Open { key, endpoint, handshake } => {
                     self.opened += 1;
-                    self.opening.push((key, handshake, false));
+                    let open = self.open.entry(endpoint).or_default();
+                    *open += 1;
+                    self.fleet.may_open(endpoint, *open, &self.pool, self.now);
+                    self.opening.push((key, handshake, false, endpoint));
                 }
                 Directive::Grant { waiter, lease } => {
                     let next = self.order.iter().find_map(VecDeque::front);
@@ -251,9 +277,9 @@ impl Driver {
                     self.granted(lease);
                 }
                 Directive::Refuse { waiter, .. } => self.forget(waiter),
-                Directive::Close { connection, .. } => {
+                Directive::Close { connection, endpoint, .. } => {
                     assert!(self.idle.remove(&connection), "closed in use");
-                    self.closed += 1;
+                    self.close(endpoint);
                 }
                 Directive::GrantShare { .. } | Directive::CloseShared { .. } => {
                     panic!("php-fpm's connections are not shared")
@@ -268,6 +294,7 @@ impl Driver {
 
     fn granted(&mut self, lease: Lease<Connection>) {
         assert!(self.idle.remove(&lease.connection), "two exchanges on one connection");
+        self.fleet.may(lease.endpoint, true, &self.pool, self.now);
         self.leased.push(lease);
     }
 
@@ -276,11 +303,17 @@ impl Driver {
         self.order.iter_mut().for_each(|class| class.retain(|each| *each != waiter));
     }
 
+    fn close(&mut self, endpoint: usize) {
+        self.closed += 1;
+        *self.open.get_mut(&endpoint).expect("one that is there") -= 1;
+    }
+
     fn check(&mut self) {
+        #[cfg(debug_assertions)]
+        self.pool.check();
         let snapshot = self.pool.snapshot(self.now);
         let mut counted = [0; 5];
         for endpoint in &snapshot.endpoints {
-            assert!(endpoint.connections.iter().sum::<usize>() <= self.limit, "over budget");
             endpoint.connections.iter().zip(&mut counted).for_each(|(count, sum)| *sum += count);
         }
         let [connecting, proving, idle, leased, settling] = counted;
@@ -289,18 +322,18 @@ impl Driver {
         assert!(settling >= self.settling.len());
         assert_eq!(self.pool.idle_mut().count(), idle);
         assert_eq!(snapshot.queue_depth, self.waiting.len());
-        assert!(idle == 0 || self.waiting.is_empty(), "somebody waits beside an idle connection");
         let open = self.opening.len() + idle + leased + self.settling.len();
         assert_eq!(self.opened - self.closed, open);
     }
 
     /// Everybody gives back what he has; nothing may be left.
     fn end(&mut self) {
+        self.fleet.mend(&mut self.pool, self.now);
         self.pool.drain(self.now);
         for _ in 0..100 {
             self.obey();
-            while let Some((key, ..)) = self.opening.pop() {
-                self.closed += 1;
+            while let Some((key, _, _, endpoint)) = self.opening.pop() {
+                self.close(endpoint);
                 self.pool.failed(key, OpenFailure::Unanswered, self.now);
             }
             while let Some((settling, connection)) = self.settling.pop() {
