@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After so many exchanges one more endpoint without a connection gets one, so that it has its part of a load that fewer
-/// connections could carry.
+/// After so many exchanges one more endpoint gets a connection beyond those that are needed, so that it has its part of a
+/// load that fewer could carry.
 const WARM_EVERY: u32 = 8;
 /// Endpoints that are looked at for one more connection; those behind them are fuller.
 const CANDIDATES: usize = 8;
