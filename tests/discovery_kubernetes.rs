@@ -1,6 +1,5 @@
 //! Pods of a Kubernetes Service come, end and go under load, and so does the API server, and no request fails.
 #![cfg(feature = "kubernetes")]
-#![expect(clippy::disallowed_methods, reason = "tests against real peers need the real clock")]
 
 #[path = "discovery_kubernetes/access.rs"]
 mod access;

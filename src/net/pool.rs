@@ -325,6 +325,7 @@ impl SharedPool {
                 tracing::info!(pool = self.name, %endpoint, "endpoint is used again");
             }
             Directive::Forget { endpoint } => {
+                tracing::info!(pool = self.name, endpoint = %inner.target(endpoint), "endpoint has left");
                 inner.targets.remove(&endpoint).into_iter().for_each(|target| target.gone.cancel());
             }
             Directive::Open { key, endpoint, handshake } => {

@@ -109,5 +109,5 @@ impl Fleet {
 fn member(host: usize, kind: u8) -> Member {
     let address = EndpointAddress::Tcp(name(host).parse().expect("an address"));
     let weight = [1, 1, 2, 100][usize::from(kind / 4 % 4)];
-    Member { address, weight, near: kind / 16 % 4 > 0, leaving: kind / 64 == 0 }
+    Member { address, weight, near: !(kind / 16).is_multiple_of(4), leaving: kind / 64 == 0 }
 }

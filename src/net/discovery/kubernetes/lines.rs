@@ -27,7 +27,10 @@ impl<B> Lines<B> {
 
     fn take(&mut self, data: &[u8]) -> Result<(), Failure> {
         let last = data.iter().rposition(|byte| *byte == b'\n');
-        self.line = last.map_or(self.line.saturating_add(data.len()), |at| data.len() - at - 1);
+        self.line = match last {
+            Some(at) => data.len() - at - 1,
+            None => self.line.saturating_add(data.len()),
+        };
         match self.line > LINE_AT_MOST {
             true => Err(format!("an answer with a line of more than {} MiB", LINE_AT_MOST >> 20).into()),
             false => Ok(()),
