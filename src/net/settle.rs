@@ -1,6 +1,7 @@
 //! Around the exchanges: how a new connection proves itself, and how a used one comes back.
 
 use super::{
+    clock::{self, Alarm},
     delivery::Delivery,
     pool::{Settled, SharedPool},
     scratch,
@@ -18,7 +19,7 @@ use std::{
     future::poll_fn,
     io,
     sync::Arc,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::time::{Instant, timeout};
@@ -48,7 +49,7 @@ pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, target: Arc<Target
         Handshake::Remind => 1,
     };
     pool.connected(key);
-    match timeout(timeouts.prove, shake_hands(&mut upstream, answers)).await {
+    match timeout(timeouts.prove, shake_hands(&mut upstream, pool.alarm(), answers)).await {
         Ok(Ok(clean)) => pool.proven(key, upstream, clean, handshake),
         Ok(Err((failure, words))) => {
             drop(upstream);
@@ -76,12 +77,12 @@ fn report_unproven(pool: &Arc<SharedPool>, key: SlotKey, target: &Target, failur
 }
 
 /// Sends so many GET_VALUES in one write and waits for as many answers.
-async fn shake_hands(upstream: &mut Upstream, answers: u8) -> Result<Clean, (OpenFailure, String)> {
+async fn shake_hands(upstream: &mut Upstream, alarm: Alarm, answers: u8) -> Result<Clean, (OpenFailure, String)> {
     let mut proof = Proof::handshake(answers);
-    let asked = ask(upstream, &GET_VALUES.repeat(answers.into()), &mut proof, &[]).await;
-    asked.map_err(|words| match proof.due() {
-        1 if answers == 2 => (OpenFailure::ClosedBehindAnswer, words),
-        _ => (OpenFailure::Handshake, words),
+    let asked = ask(upstream, alarm, &GET_VALUES.repeat(answers.into()), &mut proof, &[]).await;
+    asked.map_err(|why| match proof.due() {
+        1 if answers == 2 => (OpenFailure::ClosedBehindAnswer, why.to_string()),
+        _ => (OpenFailure::Handshake, why.to_string()),
     })
 }
 
@@ -89,8 +90,11 @@ async fn shake_hands(upstream: &mut Upstream, answers: u8) -> Result<Clean, (Ope
 /// that takes: until then it is still at work (`fastcgi_finish_request`, fact 11). `behind`: what has come already.
 pub(super) async fn fence(held: Settled, mut upstream: Upstream, finished: Finished, behind: Vec<u8>) {
     let started = Instant::now();
-    let answer = ask(&mut upstream, &GET_VALUES, &mut Proof::fence(finished), &behind).await;
-    held.pool().metrics.settle(started.elapsed());
+    let alarm = held.pool().alarm();
+    let answer = ask(&mut upstream, alarm, &GET_VALUES, &mut Proof::fence(finished), &behind).await;
+    if !matches!(answer, Err(Unanswered::Silent)) {
+        held.pool().metrics.settle(started.elapsed());
+    }
     conclude(held, upstream, answer);
 }
 
@@ -100,65 +104,93 @@ pub(super) async fn probe(held: Settled, mut upstream: Upstream) {
         return fence(held, upstream, finished, vec![]).await;
     }
     let limit: Duration = held.pool().config().timeouts.prove;
-    let mut proof = Proof::handshake(1);
-    let early = timeout(SILENCE, ask(&mut upstream, &GET_VALUES, &mut proof, &[])).await;
-    let asked = match early {
-        Ok(asked) => asked,
-        // A worker answers at once, and a host that is there acknowledges at once even if its worker does not.
-        Err(_) if matches!(upstream.delivery(), Delivery::Waiting(silent) if silent >= SILENCE) => {
-            drop(upstream);
-            return held.close(Closed::Silent);
-        }
-        Err(_) => {
-            let late = timeout(limit, ask(&mut upstream, &[], &mut proof, &[])).await;
-            late.unwrap_or_else(|_| Err("no answer in time".into()))
-        }
-    };
-    conclude(held, upstream, asked);
+    let alarm = held.pool().alarm();
+    let asked = timeout(limit, ask(&mut upstream, alarm, &GET_VALUES, &mut Proof::handshake(1), &[])).await;
+    conclude(held, upstream, asked.unwrap_or_else(|_| Err(Unanswered::Broken("no answer in time".into()))));
 }
 
-fn conclude(held: Settled, upstream: Upstream, answer: Result<Clean, String>) {
+fn conclude(held: Settled, upstream: Upstream, answer: Result<Clean, Unanswered>) {
     match answer {
         Ok(clean) => held.checkin(upstream, clean),
-        Err(words) => {
+        Err(why) => {
             // First the connection, then its place: the next one may be opened at once.
             drop(upstream);
-            tracing::debug!(pool = held.pool().name, "connection is not used again: {words}");
-            held.close(Closed::Application);
+            tracing::debug!(pool = held.pool().name, "connection is not used again: {why}");
+            held.close(if matches!(why, Unanswered::Silent) { Closed::Silent } else { Closed::Application });
         }
+    }
+}
+
+/// Why there is no answer to a GET_VALUES.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// A worker may take its time, but a host that is there acknowledges at once what it is sent.
+    #[error("its host acknowledges nothing")]
+    Silent,
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Unanswered {
+    fn broken(error: impl ToString) -> Self {
+        Self::Broken(error.to_string())
     }
 }
 
 /// Sends `out` and reads until the proof is complete.
-async fn ask(upstream: &mut Upstream, out: &[u8], proof: &mut Proof, behind: &[u8]) -> Result<Clean, String> {
+async fn ask(
+    upstream: &mut Upstream,
+    mut alarm: Alarm,
+    out: &[u8],
+    proof: &mut Proof,
+    behind: &[u8],
+) -> Result<Clean, Unanswered> {
     let mut sent = 0;
     while sent < out.len() {
         let send = poll_fn(|context| upstream.socket.poll_write(context, |socket| socket.try_send(&out[sent..])));
-        sent += send.await.map_err(|error| error.to_string())?;
+        sent += send.await.map_err(Unanswered::broken)?;
     }
-    let (taken, clean) = proof.take(behind).map_err(|error| error.to_string())?;
+    let (taken, clean) = proof.take(behind).map_err(Unanswered::broken)?;
     if let Some(clean) = clean {
         return Ok(clean);
     }
     let mut carry = behind[taken..].to_vec();
+    let mut look_at = Some(clock::now() + SILENCE);
     poll_fn(|context| {
-        loop {
-            let step = scratch::with(|buffer| {
-                let (head, space) = buffer.split_at_mut(carry.len());
-                let read = ready!(upstream.socket.poll_recv(context, space)).map_err(|error| error.to_string())?;
-                if read == 0 {
-                    return Poll::Ready(Err("application closed the connection".to_owned()));
-                }
-                head.copy_from_slice(&carry);
-                let bytes = &buffer[..carry.len() + read];
-                let (taken, clean) = proof.take(bytes).map_err(|error| error.to_string())?;
-                carry = bytes[taken..].to_vec();
-                Poll::Ready(Ok(clean))
-            });
-            if let Some(clean) = ready!(step)? {
-                return Poll::Ready(Ok(clean));
-            }
+        if let Poll::Ready(answer) = poll_answer(context, upstream, proof, &mut carry) {
+            return Poll::Ready(answer);
+        }
+        ready!(alarm.poll(context, look_at));
+        look_at = None;
+        match upstream.delivery() {
+            Delivery::Waiting(silent) if silent >= SILENCE => Poll::Ready(Err(Unanswered::Silent)),
+            _ => Poll::Pending,
         }
     })
     .await
+}
+
+fn poll_answer(
+    context: &mut Context<'_>,
+    upstream: &mut Upstream,
+    proof: &mut Proof,
+    carry: &mut Vec<u8>,
+) -> Poll<Result<Clean, Unanswered>> {
+    loop {
+        let step = scratch::with(|buffer| {
+            let (head, space) = buffer.split_at_mut(carry.len());
+            let read = ready!(upstream.socket.poll_recv(context, space)).map_err(Unanswered::broken)?;
+            if read == 0 {
+                return Poll::Ready(Err(Unanswered::broken("application closed the connection")));
+            }
+            head.copy_from_slice(carry);
+            let bytes = &buffer[..carry.len() + read];
+            let (taken, clean) = proof.take(bytes).map_err(Unanswered::broken)?;
+            *carry = bytes[taken..].to_vec();
+            Poll::Ready(Ok(clean))
+        });
+        if let Some(clean) = ready!(step)? {
+            return Poll::Ready(Ok(clean));
+        }
+    }
 }

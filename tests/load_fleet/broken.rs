@@ -119,7 +119,7 @@ fn requests_wait_where_the_list_of_endpoints_is_empty_and_are_served_by_the_firs
     bounded(60 * SECOND, || {
         let mut pods = Pods::new();
         let endpoints = Endpoints::of(&[]);
-        let site = Site::listing(&pods, &endpoints, &["queue: {timeout: 2s}"]);
+        let site = Site::listing(&pods, &endpoints, &["queue: {timeout: 1500ms}"]);
         let load = Load::on(site.nginx.address(), |_| Request::echo("POST", 100)).clients(8).count(8).start();
         thread::sleep(SECOND / 5);
         let pod = pods.start(PhpFpm::pool(4));
@@ -144,6 +144,6 @@ fn requests_wait_where_the_list_of_endpoints_is_empty_and_are_served_by_the_firs
             String::from_utf8_lossy(&reply.stderr)
         );
         assert_eq!(reply.http_status(), 503, "{}", reply.text());
-        assert!((1_900..3_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        assert!((1_400..2_500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     });
 }

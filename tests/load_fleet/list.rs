@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use crate::{
     site::items,
-    support::{Folder, Pod, Pods},
+    support::{Folder, Pod},
 };
 
 /// A list of endpoints that changes.
@@ -64,7 +64,7 @@ pub(crate) struct Service {
 
 #[cfg(feature = "kubernetes")]
 impl Service {
-    pub(crate) fn of(pods: &Pods) -> Self {
+    pub(crate) fn of(pods: &crate::support::Pods) -> Self {
         let service =
             Self { api: crate::support::kubernetes::KubeApi::start(), folder: Folder::new(), port: pods.port() };
         service.folder.write("kubeconfig", &service.api.kubeconfig("shop"));

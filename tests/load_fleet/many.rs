@@ -18,7 +18,8 @@ use crate::{
 const MANY: u16 = 200;
 const CLIENTS: u64 = 8;
 const RATE: f64 = 2_000.0;
-const PHASE: Duration = Duration::from_millis(600);
+const PHASE: Duration = Duration::from_millis(250);
+const ROUNDS: usize = 5;
 /// Behind so many requests an endpoint is known to be prompt, and requests to it cost less.
 const WARM: u64 = 110;
 
@@ -86,21 +87,25 @@ fn two_hundred_endpoints_cost_a_request_no_more_than_three_also_while_they_chang
             assert!(asked.wrong.is_empty(), "{:?}", asked.wrong.first());
         }
         in_three_attempts(|| {
-            let mut costs = [(); 3].map(|()| Vec::new());
-            for _ in 0..3 {
-                costs[0].push(cost(&programs[0], PHASE));
-                costs[1].push(cost(&programs[1], PHASE));
-                costs[2].push(while_changing(&many, &all, || cost(&programs[1], PHASE)));
+            // Against each other within a round: what else the machine does differs from one to the next.
+            let (mut costs, mut ratios) = (Vec::new(), [Vec::new(), Vec::new()]);
+            for _ in 0..ROUNDS {
+                let round = [
+                    cost(&programs[0], PHASE),
+                    cost(&programs[1], PHASE),
+                    while_changing(&many, &all, || cost(&programs[1], PHASE)),
+                ];
+                ratios[0].push(round[1] / round[0]);
+                ratios[1].push(round[2] / round[0]);
+                costs.push(round);
             }
-            println!("{costs:.1?}");
-            let [few, many, changing] = costs.map(median);
+            let [more, changing] = ratios.map(median);
             let words = format!(
-                "{few:.1} us a request with 3 endpoints, {many:.1} with 200 ({:.2}), {changing:.1} with 5 changes a second ({:.2})",
-                many / few,
-                changing / few
+                "a request costs {more:.2} of that with 3 endpoints, {changing:.2} with 5 changes a second; \
+                 microseconds with 3, 200 and changing ones: {costs:.0?}"
             );
             println!("{words}");
-            if many <= few * 1.15 && changing <= few * 1.15 { Ok(()) } else { Err(words) }
+            if more <= 1.15 && changing <= 1.15 { Ok(()) } else { Err(words) }
         });
     });
 }

@@ -164,6 +164,7 @@ fn a_roll_out_of_a_service_costs_no_request_and_no_php_fpm_outlives_its_last() {
 
 #[test]
 #[cfg(feature = "kubernetes")]
-fn a_roll_out_of_a_service_that_is_told_a_second_late_costs_no_request_either() {
+#[ignore = "six seconds, for what a preStop hook avoids"]
+fn stress_a_roll_out_of_a_service_that_is_told_a_second_late_costs_no_request_either() {
     roll_out_of_service(First::Stops);
 }
