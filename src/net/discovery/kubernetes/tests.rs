@@ -159,9 +159,17 @@ async fn pods_come_become_ready_end_and_go() {
 
 #[tokio::test]
 async fn other_services_and_other_namespaces_are_none_of_its_business() {
-    let (api, mut watching) = settled().await;
-    api.apply(Slice::of("shop/web", "web").port("http", 80).ready("10.0.0.2"));
-    api.apply(Slice::of("blog/php", "a").port("fastcgi", 9000).ready("10.0.0.3"));
+    let api = KubeApi::start();
+    let others = |last: u8| {
+        api.apply(Slice::of("shop/web", "web").port("http", 80).ready(&format!("10.0.1.{last}")));
+        api.apply(Slice::of("blog/php", "a").port("fastcgi", 9000).ready(&format!("10.0.2.{last}")));
+    };
+    others(1);
+    api.apply(slice("a").ready("10.0.0.1"));
+    let mut watching = start(source(&api));
+    assert_eq!(watching.next().await, ["10.0.0.1:9000"]);
+    watching.until("it watches", || api.watches() > 0).await;
+    others(2);
     // A slice that is given to another Service is gone for this one.
     api.apply(Slice::of("shop/web", "a").port("fastcgi", 9000).ready("10.0.0.1"));
     assert_eq!(watching.next().await, [""; 0]);
@@ -234,6 +242,17 @@ async fn what_was_found_stays_while_the_server_is_down_and_what_changed_meanwhil
     assert_eq!(watching.next().await, ["10.0.0.2:9000"]);
     watching.says("discovery works again").await;
     assert_eq!(watching.log.turns(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_watch_that_has_begun_is_a_sign_of_life_by_itself() {
+    let (mut api, mut watching) = settled().await;
+    api.bookmarks_every(Duration::from_secs(60));
+    api.stop();
+    watching.says("discovery has failed").await;
+    api.resume();
+    watching.says("discovery works again").await;
+    watching.nothing_for(Duration::from_millis(10)).await;
 }
 
 #[tokio::test]
@@ -388,24 +407,22 @@ async fn a_port_that_nobody_has_is_said_with_those_that_there_are_and_what_was_f
 
 #[tokio::test]
 async fn many_changes_at_once_are_one_and_a_pod_that_moves_is_never_missing() {
-    let (api, mut watching) = settled().await;
-    for _ in 0..3 {
-        for (from, to) in [("a", "b"), ("b", "a")] {
-            api.delete(&format!("shop/{from}"));
-            for n in 2..30 {
-                api.apply(slice(to).ready("10.0.0.1").ready(&format!("10.0.0.{n}")));
-            }
+    let api = KubeApi::start();
+    api.apply(slice("a").ready("10.0.0.1"));
+    let mut service = source(&api);
+    service.patience.settle = Duration::from_millis(500);
+    let mut watching = start(service);
+    assert_eq!(watching.next().await, ["10.0.0.1:9000"]);
+    watching.until("it watches", || api.watches() > 0).await;
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        api.delete(&format!("shop/{from}"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for n in 2..30 {
+            api.apply(slice(to).ready("10.0.0.1").ready(&format!("10.0.0.{n}")));
         }
-        let last = loop {
-            let list = watching.next().await;
-            assert!(list.contains(&"10.0.0.1:9000".to_owned()), "{list:?}");
-            if list.contains(&"10.0.0.29:9000".to_owned()) {
-                break list;
-            }
-        };
-        assert_eq!(last, ["10.0.0.1:9000", "10.0.0.29:9000"]);
-        api.apply(slice("a").ready("10.0.0.1"));
-        while watching.next().await != ["10.0.0.1:9000"] {}
+        assert_eq!(watching.next().await, ["10.0.0.1:9000", "10.0.0.29:9000"]);
+        api.apply(slice(to).ready("10.0.0.1"));
+        assert_eq!(watching.next().await, ["10.0.0.1:9000"]);
     }
 }
 
