@@ -21,11 +21,11 @@ const LIMIT: Duration = Duration::from_secs(100);
 const SOON: Duration = Duration::from_secs(10);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// One worker and one connection to it, unless `pool` says otherwise.
+/// One worker and one connection to it, unless `pool` says otherwise. A worker that is stopped is asked for no sign of life.
 fn with(php: Pool, pool: &'static str, test: impl FnOnce(&PhpFpm, &Fcgimux) + Send + 'static) {
     bounded(LIMIT, move || {
         let php = php.start();
-        let mux = Fcgimux::to(php.address()).pool("connections: {per_endpoint: 1}").pool(pool).start();
+        let mux = Fcgimux::to(php.address()).pool("connections: {per_endpoint: 1, heartbeat: off}").pool(pool).start();
         test(&php, &mux);
         let log = mux.log();
         assert!(!log.contains("panicked"), "{log}");

@@ -2,11 +2,10 @@
 
 use super::{
     clock,
-    delivery::Delivery,
+    delivery::{Delivery, LOOK_AGAIN, SILENCE},
     exchange::broken_or_lost,
     pool::{Facts, SharedPool},
     scratch,
-    settle::SILENCE,
     target::Target,
     upstream::Upstream,
 };
@@ -204,7 +203,7 @@ impl Channel {
             drive.arrival = None;
             return None;
         };
-        arrival.look_at = now + SILENCE;
+        arrival.look_at = now + LOOK_AGAIN;
         let silent = since_heard.min(now - arrival.sent);
         if silent >= SILENCE && !std::mem::replace(&mut arrival.reported, true) {
             drive.pool.silent(&self.target);

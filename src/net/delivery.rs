@@ -4,8 +4,15 @@ use super::socket::Socket;
 use nix::{getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
 use std::time::Duration;
 
+/// What is not acknowledged for so long is looked at: the kernel sends it again after 200 ms at the soonest.
+pub(super) const SILENCE: Duration = Duration::from_millis(300);
+/// ... and again so much later, until it has arrived.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Bytes of Linux's `struct tcp_info` up to the last one of interest.
 const TCP_INFO_LEN: usize = 148;
+/// Where `tcpi_retransmits` stands in it: how often its oldest segment has been sent again since the last acknowledgement.
+const RETRANSMITS: usize = 2;
 /// Where `tcpi_unacked` stands in it: segments sent and not acknowledged.
 const UNACKED: usize = 24;
 /// Where `tcpi_last_ack_recv` stands in it: milliseconds since the other side last acknowledged anything.
@@ -21,7 +28,8 @@ pub(super) enum Delivery {
     /// Every byte has been acknowledged. What has been is read by the application even if the connection is reset then;
     /// what has not is lost.
     Done,
-    /// Not yet; the other side last acknowledged something so long ago. One without room for more says so again and again.
+    /// Not yet; the other side last acknowledged something so long ago. Zero until the kernel has sent it again in vain:
+    /// what is new needs its time. One without room for more says so again and again.
     Waiting(Duration),
 }
 
@@ -31,6 +39,7 @@ pub(super) fn delivery(socket: &Socket) -> Delivery {
     let field = |at: usize| info[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
     match field(UNACKED) | field(NOT_SENT) {
         0 => Delivery::Done,
+        _ if info[RETRANSMITS] == 0 => Delivery::Waiting(Duration::ZERO),
         _ => Delivery::Waiting(Duration::from_millis(field(LAST_ACK).into())),
     }
 }

@@ -2,11 +2,10 @@
 
 use super::{
     clock,
-    delivery::Delivery,
+    delivery::{Delivery, LOOK_AGAIN, SILENCE},
     outgoing::Outgoing,
     pool::{Leased, SharedPool},
     scratch,
-    settle::SILENCE,
     webserver::Downstream,
 };
 use crate::{
@@ -292,7 +291,7 @@ impl<'a> Exchange<'a> {
             Delivery::Done => Duration::ZERO,
             Delivery::Waiting(since_heard) => since_heard.min(since_sent),
         };
-        self.arrival = Some(now + SILENCE);
+        self.arrival = Some(now + LOOK_AGAIN);
         if silent < SILENCE {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use super::{
     clock::{self, Alarm},
-    delivery::Delivery,
+    delivery::{Delivery, LOOK_AGAIN, SILENCE},
     pool::{Settled, SharedPool},
     scratch,
     target::Target,
@@ -23,9 +23,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, timeout};
-
-/// By then the kernel has sent again what was not acknowledged (its shortest interval is 200 ms), and in vain.
-pub(super) const SILENCE: Duration = Duration::from_millis(300);
 
 /// Connects to an endpoint and lets it prove that a worker is there (rule R3).
 pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, target: Arc<Target>, handshake: Handshake) {
@@ -160,11 +157,13 @@ async fn ask(
         if let Poll::Ready(answer) = poll_answer(context, upstream, proof, &mut carry) {
             return Poll::Ready(answer);
         }
-        ready!(alarm.poll(context, look_at));
-        look_at = None;
-        match upstream.delivery() {
-            Delivery::Waiting(silent) if silent >= SILENCE => Poll::Ready(Err(Unanswered::Silent)),
-            _ => Poll::Pending,
+        loop {
+            ready!(alarm.poll(context, look_at));
+            look_at = match upstream.delivery() {
+                Delivery::Waiting(silent) if silent >= SILENCE => return Poll::Ready(Err(Unanswered::Silent)),
+                Delivery::Waiting(_) => Some(clock::now() + LOOK_AGAIN),
+                Delivery::Done => None,
+            };
         }
     })
     .await

@@ -75,7 +75,8 @@ fn an_endpoint_may_be_a_name() {
         for _ in 0..5 {
             assert_eq!(mux.call(&echo, SOON).whole().text(), "1\n");
         }
-        let endpoint = format!("localhost:{}", php.port());
+        // The endpoints are the addresses that the name stands for.
+        let endpoint = format!("127.0.0.1:{}", php.port());
         assert_eq!(mux.metrics().sum("fcgimux_endpoint_up", &[("endpoint", &endpoint)]), 1.0);
     });
 }

@@ -146,11 +146,13 @@ fn clean() -> Clean {
 /// A pool with one idle connection at each endpoint.
 fn warm_pool(endpoints: u32, now: Instant) -> Pool<(), u32> {
     let addresses: Vec<_> = (0..endpoints).map(|n| format!("{{address: '10.0.0.{}:{}'}}", n % 250, 9000 + n)).collect();
-    let text = format!("pools: {{p: {{endpoints: [{}], connections: {{fence: always}}}}}}", addresses.join(","));
+    let text = format!(
+        "pools: {{p: {{endpoints: [{}], connections: {{fence: always, per_endpoint: 1}}}}}}",
+        addresses.join(",")
+    );
     let mut pool = Pool::new(&config(&text).pools[0], 0, now);
     let mut leases = vec![];
-    for _ in 0..endpoints {
-        // What waits is granted as soon as its connection has proved itself.
+    while leases.len() < endpoints as usize {
         if let Ok(Arrival::Lease(lease)) = pool.arrive(false, || (), now) {
             leases.push(lease);
         }
@@ -161,7 +163,8 @@ fn warm_pool(endpoints: u32, now: Instant) -> Pool<(), u32> {
                     pool.proven(key, endpoint as u32, clean(), handshake, now);
                 }
                 Directive::Grant { lease, .. } => leases.push(lease),
-                _ => {}
+                Directive::Found { .. } => {}
+                other => panic!("{other:?} is no part of this"),
             }
         }
     }
@@ -175,7 +178,7 @@ fn warm_pool(endpoints: u32, now: Instant) -> Pool<(), u32> {
 #[expect(clippy::disallowed_methods, reason = "any time will do")]
 fn pool(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pool");
-    for endpoints in [1, 200] {
+    for endpoints in [1, 3, 200] {
         group.bench_function(format!("checkout and checkin, {endpoints} endpoints"), |bench| {
             let mut now = Instant::now();
             let mut pool = warm_pool(endpoints, now);

@@ -13,8 +13,14 @@ use crate::{
     support::{Load, PhpFpm, Pod, Pods, Report, Request, Run, bounded, in_three_attempts, since_epoch},
 };
 
-/// Busy, and with hardly ever two requests at a time: requests per second, clients, microseconds in the script.
-const PACES: [(f64, usize, u64); 2] = [(450.0, 32, 6_000), (300.0, 4, 1_500)];
+/// Requests per second, clients, microseconds in the script.
+type Pace = (f64, usize, u64);
+
+/// Busy, and with hardly ever two requests at a time.
+const EQUAL: [Pace; 2] = [(450.0, 32, 6_000), (300.0, 4, 1_500)];
+/// Busier: a pod where nothing runs comes before one with a larger weight where something does, so that weights tell
+/// where each has some.
+const WEIGHTED: [Pace; 2] = [(450.0, 64, 24_000), (300.0, 4, 1_500)];
 
 const PACED: Duration = Duration::from_millis(1_250);
 
@@ -38,10 +44,10 @@ fn counts_under(site: &Site, pods: &Pods, of: &[&Pod], load: Load) -> (Vec<usize
     (counts, report)
 }
 
-/// Counts of three pods in both paces, with these items as endpoints.
-fn paced(pods: &Pods, three: &[&Pod], items: &[String]) -> Vec<Vec<usize>> {
-    let paced = PACES.iter().map(|(rate, clients, micros)| {
-        let site = Site::start(pods, items, &["connections: {per_endpoint: 6}"]);
+/// Counts of three pods in each pace, with these items as endpoints.
+fn paced(pods: &Pods, three: &[&Pod], items: &[String], paces: &[Pace]) -> Vec<Vec<usize>> {
+    let paced = paces.iter().map(|(rate, clients, micros)| {
+        let site = Site::start(pods, items, &["connections: {per_endpoint: 12}"]);
         let load = Load::on(site.nginx.address(), mixed(*micros)).clients(*clients).rate(*rate);
         let (counts, report) = counts_under(&site, pods, three, load.duration(PACED));
         report.assert_clean();
@@ -62,15 +68,15 @@ fn keep_to(counts: &[usize], weights: [f64; 3], at_most: f64) -> bool {
 fn pods_get_requests_by_their_weights_and_equal_ones_the_same_number() {
     bounded(60 * SECOND, || {
         let mut pods = Pods::new();
-        let three: Vec<_> = (0..3).map(|_| pods.start(PhpFpm::pool(6))).collect();
+        let three: Vec<_> = (0..3).map(|_| pods.start(PhpFpm::pool(12))).collect();
         let three: Vec<&Pod> = three.iter().collect();
         in_three_attempts(|| {
-            let equal = paced(&pods, &three, &items(&three));
+            let equal = paced(&pods, &three, &items(&three), &EQUAL);
             if equal.iter().all(|counts| spread(counts) <= 0.05) { Ok(()) } else { Err(format!("{equal:?}")) }
         });
         let weighted = [item(three[0], ""), item(three[1], ", weight: 2"), item(three[2], ", weight: 1")];
         in_three_attempts(|| {
-            let counts = paced(&pods, &three, &weighted);
+            let counts = paced(&pods, &three, &weighted, &WEIGHTED);
             let fair = counts.iter().all(|counts| keep_to(counts, [1.0, 2.0, 1.0], 0.1));
             if fair { Ok(()) } else { Err(format!("{counts:?}")) }
         });

@@ -4,7 +4,7 @@
 //! hundred: those that have an idle connection or a free place ([`Rank`]), and those to which a connection may be opened.
 
 use super::{
-    Arrival, Directive, Handshake, LATE_AT_ONCE, Lease, PATIENCE, Pool, SlotKey,
+    Arrival, Directive, Handshake, LATE_AT_ONCE, Lease, PATIENCE, Pool, SCARCE, SlotKey,
     endpoint::{Endpoint, Rank, Room, Tier},
     is_coming,
     share::STALLED,
@@ -58,7 +58,10 @@ impl<W, C> Pool<W, C> {
     /// A connection can be opened that would be better than any that has room now. One to a saturated endpoint is not: it
     /// would wait. Nor is any better than one that is held up, which has rules of its own.
     fn is_better_openable(&self) -> bool {
-        let Some((rank, _)) = self.ready.first().filter(|(rank, _)| rank.tier != Tier::Stalled) else { return false };
+        let Some((rank, _)) = self.ready.first() else { return false };
+        if matches!(rank.tier, Tier::Near | Tier::Stalled) {
+            return false;
+        }
         let better = |room: &Room| room.tier < rank.tier && room.tier <= Tier::Far;
         self.openable.first().is_some_and(|(room, _)| better(room))
             && self.best_to_open().and_then(|index| self.endpoints[index].room).is_some_and(|room| better(&room))
@@ -105,18 +108,24 @@ impl<W, C> Pool<W, C> {
     /// Puts an endpoint in its places among those that have room and those to which a connection may be opened.
     pub(super) fn rank(&mut self, index: usize) {
         self.note_ahead(index);
-        let ready = self.rank_of(index);
+        self.rank_ready(index);
         let openable = self.room_of(index);
+        let endpoint = &mut self.endpoints[index];
+        if endpoint.room != openable {
+            endpoint.room.into_iter().for_each(|room| _ = self.openable.remove(&(room, index)));
+            openable.into_iter().for_each(|room| _ = self.openable.insert((room, index)));
+            endpoint.room = openable;
+        }
+    }
+
+    /// The first of the two.
+    fn rank_ready(&mut self, index: usize) {
+        let ready = self.rank_of(index);
         let endpoint = &mut self.endpoints[index];
         if endpoint.rank != ready {
             endpoint.rank.into_iter().for_each(|rank| _ = self.ready.remove(&(rank, index)));
             ready.into_iter().for_each(|rank| _ = self.ready.insert((rank, index)));
             endpoint.rank = ready;
-        }
-        if endpoint.room != openable {
-            endpoint.room.into_iter().for_each(|room| _ = self.openable.remove(&(room, index)));
-            openable.into_iter().for_each(|room| _ = self.openable.insert((room, index)));
-            endpoint.room = openable;
         }
     }
 
@@ -140,9 +149,6 @@ impl<W, C> Pool<W, C> {
 
     fn rank_of(&mut self, index: usize) -> Option<Rank> {
         let endpoint = &mut self.endpoints[index];
-        if !endpoint.is_usable() {
-            return None;
-        }
         let (running, stalled) = match self.application {
             Application::PhpFpm => {
                 endpoint.idle.last()?;
@@ -153,7 +159,7 @@ impl<W, C> Pool<W, C> {
                 (endpoint.in_flight, *rank == STALLED)
             }
         };
-        if endpoint.health.is_on_trial() && running > 0 {
+        if !endpoint.is_usable() || (endpoint.health.is_on_trial() && running > 0) {
             return None;
         }
         endpoint.served = endpoint.served.max(endpoint.at_least(self.served));
@@ -214,20 +220,31 @@ impl<W, C> Pool<W, C> {
     /// Connections that have been on their way for too long are not waited for any more: their endpoint is busy.
     fn note_late(&mut self, now: Instant) {
         let Some(late) = now.checked_sub(PATIENCE) else { return };
-        let from = self.late.map_or(Bound::Unbounded, |before| Bound::Excluded((before, usize::MAX)));
-        let newly = self.coming.range((from, Bound::Included((late, usize::MAX)))).take(LATE_AT_ONCE);
+        let newly = self.coming_since(self.late).take_while(|(since, _)| *since <= late).take(LATE_AT_ONCE);
         let newly: Vec<_> = newly.map(|(_, slot)| *slot).collect();
         self.late = self.late.max(Some(late));
         for slot in newly {
             let slot = self.slots.at(slot);
-            let (index, hangs) = (slot.endpoint, slot.hangs(now));
-            if hangs || slot.state == ConnectionState::Connecting {
+            let index = slot.endpoint;
+            if slot.hangs(PATIENCE, now) || slot.state == ConnectionState::Connecting {
                 self.endpoints[index].hanging = true;
                 self.rank(index);
             }
-            if hangs {
-                self.press(index, now);
-            }
+        }
+        let Some(late) = now.checked_sub(SCARCE) else { return };
+        let newly = self.coming_since(self.scarce).take_while(|(since, _)| *since <= late).take(LATE_AT_ONCE);
+        let newly: Vec<_> = newly.map(|(_, slot)| *slot).collect();
+        self.scarce = self.scarce.max(Some(late));
+        newly.into_iter().for_each(|slot| self.press_if_scarce(slot, now));
+    }
+
+    /// No worker has accepted it for long, though none of ours may still be at work behind a request that was given up:
+    /// others have them all.
+    pub(super) fn press_if_scarce(&mut self, slot: usize, now: Instant) {
+        let slot = self.slots.at(slot);
+        let index = slot.endpoint;
+        if slot.hangs(SCARCE, now) && !slot.instead && self.endpoints[index].ghosts(now) == 0 {
+            self.press(index, now);
         }
     }
 
@@ -249,7 +266,11 @@ impl<W, C> Pool<W, C> {
 
     /// Connections on their way that a waiter can expect, the oldest first.
     pub(super) fn young(&self) -> impl Iterator<Item = &(Instant, usize)> {
-        let from = self.late.map_or(Bound::Unbounded, |late| Bound::Excluded((late, usize::MAX)));
+        self.coming_since(self.late)
+    }
+
+    pub(super) fn coming_since(&self, seen: Option<Instant>) -> impl Iterator<Item = &(Instant, usize)> {
+        let from = seen.map_or(Bound::Unbounded, |seen| Bound::Excluded((seen, usize::MAX)));
         self.coming.range((from, Bound::Unbounded))
     }
 
@@ -267,9 +288,7 @@ impl<W, C> Pool<W, C> {
         if endpoint.connections() >= limit {
             return;
         }
-        if endpoint.occupied(now) >= limit {
-            endpoint.replace_ghost(now);
-        }
+        let instead = endpoint.occupied(now) >= limit && endpoint.replace_ghost(now);
         let handshake = match self.application {
             Application::PhpFpm => endpoint.handshake(now),
             Application::Generic => endpoint.question(self.connections.multiplex),
@@ -281,6 +300,7 @@ impl<W, C> Pool<W, C> {
         endpoint.opened += endpoint.load(1);
         endpoint.moved(None, Some(ConnectionState::Connecting));
         let key = self.slots.insert(index, now);
+        self.slots.get_mut(key).instead = instead;
         self.coming.insert((now, key.index()));
         self.rank(index);
         self.directives.push_back(Directive::Open { key, endpoint: index, handshake });
@@ -327,7 +347,15 @@ impl<W, C> Pool<W, C> {
         if is_coming(state) {
             self.coming.insert((now, key.index()));
         }
-        self.endpoints[index].moved(Some(before), Some(state));
-        self.rank(index);
+        let endpoint = &mut self.endpoints[index];
+        endpoint.moved(Some(before), Some(state));
+        // Between use and rest it has as many as before, so that none more and none fewer may be opened; it happens with
+        // every exchange.
+        let opening = |state| matches!(state, ConnectionState::Connecting | ConnectionState::Proving);
+        if opening(before) || opening(state) || endpoint.slow_since.is_some() {
+            self.rank(index);
+        } else {
+            self.rank_ready(index);
+        }
     }
 }

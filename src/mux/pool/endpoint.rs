@@ -21,6 +21,10 @@ const LATE_FOR: Duration = Duration::from_secs(600);
 /// An endpoint that did not keep connections is asked again after this: PHP may have been upgraded.
 const RELEARN: Duration = Duration::from_secs(60);
 
+/// So long one may rest at an endpoint where others wait for a worker, for all that handshakes have shown: behind that our
+/// next request has not come, and theirs is there. Without it each small gap in our own traffic would end a connection.
+const PRESSED_IDLE: Duration = Duration::from_millis(5);
+
 /// What one exchange, or one connection, counts at an endpoint of weight 1: what each has is compared in whole numbers.
 const UNIT: u64 = 1_000_000;
 /// So many exchanges an endpoint may be behind the others and catch up with. It was idle meanwhile, or full: it does not
@@ -203,9 +207,9 @@ impl Endpoint {
     }
 
     /// A new connection takes such a place: its handshake finds out.
-    pub(super) fn replace_ghost(&mut self, now: Instant) {
+    pub(super) fn replace_ghost(&mut self, now: Instant) -> bool {
         self.ghosts.retain(|at| *at > now);
-        self.ghosts.pop_front();
+        self.ghosts.pop_front().is_some()
     }
 
     /// Whatever comes back in its place may be another application.
@@ -376,7 +380,7 @@ impl Endpoint {
     }
 
     /// Places of workers that may still be busy.
-    fn ghosts(&self, now: Instant) -> usize {
+    pub(super) fn ghosts(&self, now: Instant) -> usize {
         self.ghosts.iter().filter(|at| **at > now).count()
     }
 
@@ -392,9 +396,17 @@ impl Endpoint {
         self.leaving || self.held
     }
 
-    /// Others wait for its workers: what is not in use here is given back at once.
+    /// Others wait for its workers: what is not in use here is given back.
     pub(super) fn is_pressed(&self, now: Instant) -> bool {
         self.pressed || self.pressed_until.is_some_and(|until| now < until)
+    }
+
+    /// So long one of its connections may rest meanwhile.
+    pub(super) fn rest_limit(&self, now: Instant) -> Option<Duration> {
+        match self.pressed {
+            true => Some(Duration::ZERO),
+            false => self.is_pressed(now).then_some(PRESSED_IDLE),
+        }
     }
 
     /// All its workers are busy, as far as can be seen.

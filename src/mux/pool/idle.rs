@@ -17,7 +17,7 @@ impl<W, C> Pool<W, C> {
         let place = behind.map_or(0, |behind| behind + 1);
         self.endpoints[index].idle.insert(place, key);
         self.rank(index);
-        let limit = self.connections.surplus_idle;
+        let limit = self.endpoints[index].rest_limit(now).unwrap_or(self.connections.surplus_idle);
         match unfenced {
             true => sooner(&mut self.fence_at, now + FENCE_WITHIN),
             false => {
@@ -111,17 +111,17 @@ impl<W, C> Pool<W, C> {
             }
             // The first is the least recently used; the last is the one that may stay longer.
             let idle = self.endpoints[index].idle.clone();
-            let pressed = self.endpoints[index].is_pressed(now);
+            let pressed = self.endpoints[index].rest_limit(now);
             let last = idle.len().saturating_sub(1);
             for (place, key) in idle.into_iter().enumerate() {
                 let slot = self.slots.get(key);
                 if slot.unfenced {
                     continue; // and looked at again when it is fenced and rests
                 }
-                let (limit, reason) = match () {
-                    () if pressed => (Duration::ZERO, Closed::Pressure),
-                    () if place == last => (self.connections.idle_timeout, Closed::Idle),
-                    () => (self.connections.surplus_idle, Closed::Idle),
+                let (limit, reason) = match pressed {
+                    Some(limit) => (limit, Closed::Pressure),
+                    None if place == last => (self.connections.idle_timeout, Closed::Idle),
+                    None => (self.connections.surplus_idle, Closed::Idle),
                 };
                 let at = slot.rested.unwrap_or(slot.since) + limit;
                 if at <= now {

@@ -61,6 +61,10 @@ pub use slot::SlotKey;
 /// expect. Behind that its worker is busy with something else, and another connection is opened (rule R4).
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// A handshake that hangs for so long shows that workers are scarce. A host whose processor is held back for a period of
+/// its quota (100 ms where the kernel is not told otherwise) looks the same for up to that long.
+const SCARCE: Duration = Duration::from_millis(100);
+
 /// An endpoint at which others wait for a worker gets one of ours back this often, if `yield_after` is not less.
 const PRESSED_YIELD: Duration = Duration::from_millis(50);
 
@@ -98,6 +102,8 @@ pub struct Pool<W, C> {
     coming: BTreeSet<(Instant, usize)>,
     /// Those that have been on their way since then or earlier are late, and waiters have been seen to without them.
     late: Option<Instant>,
+    /// The same, of those that have been for so long that workers are scarce.
+    scarce: Option<Instant>,
     /// No idle connection needs to be reaped before this.
     reap_at: Option<Instant>,
     /// No idle connection needs to be fenced before this.
@@ -142,6 +148,7 @@ impl<W, C> Pool<W, C> {
             unwarmed: 0,
             coming: BTreeSet::new(),
             late: None,
+            scarce: None,
             reap_at: None,
             fence_at: None,
             beat_at: None,
@@ -292,11 +299,9 @@ impl<W, C> Pool<W, C> {
     /// The handshake was answered.
     pub fn proven(&mut self, key: SlotKey, connection: C, _proof: Clean, handshake: Handshake, now: Instant) {
         let slot = self.slots.get(key);
-        let (index, hung) = (slot.endpoint, slot.hangs(now));
+        let (index, hung) = (slot.endpoint, slot.hangs(PATIENCE, now));
         self.answered(index, now);
-        if hung {
-            self.press(index, now);
-        }
+        self.press_if_scarce(key.index(), now);
         let endpoint = &mut self.endpoints[index];
         endpoint.unanswered = 0;
         endpoint.hanging &= hung;
@@ -396,9 +401,11 @@ impl<W, C> Pool<W, C> {
     ///
     /// Always in the future behind a [`Pool::tick`]: what cannot be mended by time passing is not waited for.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let patience = self.young().next().filter(|_| !self.queue.is_empty()).map(|(since, _)| *since + PATIENCE);
+        let next = |seen, limit: Duration| self.coming_since(seen).next().map(|(since, _)| *since + limit);
+        let hangs = [next(self.late, PATIENCE), next(self.scarce, SCARCE)].into_iter().flatten();
+        let hangs = hangs.min().filter(|_| !self.queue.is_empty());
         let own = [self.reap_at, self.fence_at, self.beat_at, self.retry_at, self.ramp_at];
-        own.into_iter().chain([self.queue.next_deadline(), patience, self.waits_for_better()]).flatten().min()
+        own.into_iter().chain([self.queue.next_deadline(), hangs, self.waits_for_better()]).flatten().min()
     }
 
     // ---------------------------------------------------------------- getters
@@ -471,7 +478,7 @@ impl<W, C> Pool<W, C> {
             Some(Closed::Leaving)
         } else if self.paused || self.recycled.is_some_and(|at| slot.opened <= at) {
             Some(Closed::Reconnect)
-        } else if (pressed && self.queue.is_empty()) || endpoint.connections() > self.limit_at(slot.endpoint) {
+        } else if (endpoint.pressed && self.queue.is_empty()) || endpoint.connections() > self.limit_at(slot.endpoint) {
             Some(Closed::Pressure)
         } else if self.connections.max_age.is_some_and(|limit| now - slot.opened >= limit) {
             Some(Closed::MaxAge)

@@ -1,9 +1,9 @@
 //! The connections of a pool, and keys to them that never go stale unnoticed.
 
-use super::{PATIENCE, share::Places};
+use super::share::Places;
 use crate::mux::label::ConnectionState;
 use slab::Slab;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names one connection: a place, and a serial number that never comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,8 @@ pub(super) struct Slot<C> {
     pub(super) unfenced: bool,
     /// Of a connection that exchanges share; the driver has it.
     pub(super) places: Option<Places>,
+    /// Opened in the place of a worker that may still be busy with a request of ours (rule R15).
+    pub(super) instead: bool,
     serial: u64,
 }
 
@@ -48,10 +50,10 @@ pub(super) struct Slots<C> {
 impl<C> Slot<C> {
     /// Its handshake lasts longer than can be the network's doing, to judge by how long it took to connect: no worker has
     /// accepted it, so all are busy.
-    pub(super) fn hangs(&self, now: Instant) -> bool {
+    pub(super) fn hangs(&self, patience: Duration, now: Instant) -> bool {
         let connecting = self.since.saturating_duration_since(self.opened);
         let proving = now.saturating_duration_since(self.since);
-        self.state == ConnectionState::Proving && proving >= PATIENCE.max(connecting * 3)
+        self.state == ConnectionState::Proving && proving >= patience.max(connecting * 3)
     }
 }
 
@@ -76,6 +78,7 @@ impl<C> Slots<C> {
             connection: None,
             unfenced: false,
             places: None,
+            instead: false,
             serial,
         };
         SlotKey { index: self.slab.insert(slot), serial }

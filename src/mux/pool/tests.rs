@@ -1,7 +1,9 @@
 //! A pool and its driver, by hand: what is done to it, and what it directs, one short word line each.
 
+mod choice;
 mod demand;
 mod fences;
+mod fleet;
 mod health;
 mod idle;
 mod shares;

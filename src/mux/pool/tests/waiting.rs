@@ -89,7 +89,7 @@ fn the_endpoint_with_the_fewest_leased_serves_and_among_equals_the_one_that_has_
     world.did();
     // None leased on either side: endpoint 0 has had three, endpoint 1 four. On each, the most recently used.
     world.arrive(3);
-    assert_eq!(world.did(), ["grant 3 c5"]);
+    assert_eq!(world.did(), ["grant 3 c5", "open 1"], "the eighth: endpoint 1 has fewer, and gets one for nobody");
     world.arrive(4);
     assert_eq!(world.did(), ["grant 4 c4"]);
 }
