@@ -2,7 +2,7 @@
 
 use super::{Directive, FENCE_WITHIN, Pool, Settling, SlotKey};
 use crate::mux::label::{Closed, ConnectionState};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl<W, C> Pool<W, C> {
     pub(super) fn rest(&mut self, key: SlotKey, connection: C, now: Instant) {
