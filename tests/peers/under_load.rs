@@ -1,0 +1,11 @@
+//! Tests that load the machine: one at a time.
+
+mod bodies;
+mod budget;
+mod fleet;
+mod multiplex;
+mod reconfigure;
+mod recycling;
+mod reload;
+mod traffic;
+mod workers;

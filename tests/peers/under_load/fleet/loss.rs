@@ -1,0 +1,65 @@
+//! A pod that is gone from one moment to the next.
+
+use std::{collections::HashSet, thread, time::Duration};
+
+use crate::support::{Journal, Load, PhpFpm, Pod, Pods, Run, bounded, eventually, in_three_attempts, since_epoch};
+use crate::under_load::fleet::{
+    MILLISECOND, SECOND,
+    site::{LOSSES, Site, items, mixed},
+};
+
+const LINES: &[&str] = &["timeouts: {connect: 500ms}", "connections: {per_endpoint: 4}"];
+/// `timeouts.connect`, and what else a request of 15 ms may take on a busy machine.
+const OTHERS_WITHIN: Duration = Duration::from_millis(750);
+
+/// Requests whose script was running in a pod at some time between two, or was about to begin or end then.
+pub(crate) fn ran_between<'j>(journal: &'j Journal, pod: &Pod, from: Duration, until: Duration) -> HashSet<&'j str> {
+    const ABOUT: Duration = Duration::from_millis(20);
+    let cut = |run: &&Run| run.ended.is_none_or(|ended| ended + ABOUT >= from);
+    let ran = journal.of(pod).filter(|run| run.started <= until + ABOUT).filter(cut);
+    ran.map(|run| run.token.as_str()).collect()
+}
+
+/// Kills the second of three under load and starts it again two seconds later.
+fn kill_one() -> Result<(), String> {
+    let mut pods = Pods::new();
+    let mut three: Vec<_> = (0..3).map(|_| pods.start(PhpFpm::pool(4))).collect();
+    let site = Site::start(&pods, &items(&three.iter().collect::<Vec<_>>()), LINES);
+    let load = Load::on(site.nginx.address(), mixed(15_000)).clients(64).rate(350.0).duration(30 * SECOND).start();
+    thread::sleep(SECOND);
+    let killed = since_epoch();
+    three[1].kill();
+    let dead = since_epoch();
+    let known = eventually(2 * SECOND, || !site.is_up(&three[1])).then(|| since_epoch() - killed);
+    thread::sleep(SECOND);
+    let back = since_epoch();
+    three[1].start_again();
+    let up = eventually(6 * SECOND, || site.is_up(&three[1])).then(|| since_epoch() - back);
+    let ran_again = || pods.journal().of(&three[1]).any(|run| run.started > back);
+    let used = eventually(6 * SECOND, ran_again).then(|| since_epoch() - back);
+    thread::sleep(300 * MILLISECOND);
+    let report = load.stop();
+    site.print(&report);
+    let journal = pods.journal();
+    site.print_failed(&report, &journal);
+    journal.assert_posts_once();
+    report.assert_not_mixed_up();
+    let ran = ran_between(&journal, &three[1], killed, dead);
+    let others: Vec<_> = report.failed_tokens.iter().filter(|token| !ran.contains(token.as_str())).collect();
+    assert!(others.is_empty(), "{others:?} did not run there: {report}");
+    site.assert_nothing_left(LOSSES);
+    let words = format!(
+        "known after {known:.2?}; back after {up:.2?}, used after {used:.2?}; {} failed of {} that ran there; longest {:.0?}",
+        report.failed_tokens.len(),
+        ran.len(),
+        report.longest
+    );
+    println!("{words}");
+    let well = known.is_some_and(|after| after <= SECOND) && up.max(used).is_some_and(|after| after <= 5 * SECOND);
+    if well && report.longest <= OTHERS_WITHIN { Ok(()) } else { Err(words) }
+}
+
+#[test]
+fn a_killed_pod_takes_with_it_what_ran_there_and_is_used_again_when_it_is_back() {
+    bounded(60 * SECOND, || in_three_attempts(kill_one));
+}
