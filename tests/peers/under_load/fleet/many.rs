@@ -24,9 +24,11 @@ const ROUNDS: usize = 5;
 const WARM: u64 = 110;
 
 fn start(file: &Path) -> Fcgimux {
+    // The more endpoints, the longer a connection rests between two requests: its fence does not go along with the next
+    // one, and before that it proves itself. That is the price of rest, whatever the number; here both pay it, or neither.
     Fcgimux::yaml(&format!(
-        "listeners:\n  - socket: {{socket}}\n    pool: default\npools:\n  default:\n    endpoints:\n      - file: {}\n\
-         admin: {{listen: {{admin}}}}\n",
+        "listeners:\n  - socket: {{socket}}\n    pool: default\npools:\n  default:\n    endpoints:\n      - file: {}\n    \
+         connections: {{fence: always, reprove_after: 10s}}\nadmin: {{listen: {{admin}}}}\n",
         file.display()
     ))
 }
