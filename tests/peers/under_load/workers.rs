@@ -50,7 +50,7 @@ fn ideal_wait(requests: usize, throughput: f64) -> Duration {
 #[test]
 fn sixty_four_clients_keep_four_workers_busy_and_wait_in_one_queue() {
     bounded(90 * SECOND, || {
-        let time = 6 * SECOND;
+        let time = 3 * SECOND;
         // Workers like those, at the same time: whatever else the machine does holds both up alike.
         let [php, reference] = [(); 2].map(|()| PhpFpm::pool(WORKERS).start());
         let mux = Fcgimux::to(php.address()).pool("connections: {per_endpoint: 4}").start();
@@ -88,7 +88,7 @@ fn two_programs_share_four_workers_and_nobody_waits_for_longer_than_the_surplus_
         let before = [&steady, &bursty].map(Before::of);
         in_three_attempts(|| {
             let possible = direct_throughput(&php, SECOND);
-            let running = Load::on(steady_site.address(), pinned).clients(CLIENTS).duration(12 * SECOND).start();
+            let running = Load::on(steady_site.address(), pinned).clients(CLIENTS).duration(6 * SECOND).start();
             let mut bursts = Vec::new();
             thread::sleep(SECOND);
             while running.is_running() {
@@ -183,7 +183,7 @@ fn paced(workers: usize, make: fn(u64) -> Request) -> Report {
     let mux = Fcgimux::to(php.address()).pool(&format!("connections: {{per_endpoint: {workers}}}")).start();
     let nginx = Nginx::site(&php.scripts(), mux.socket()).start();
     let before = Before::of(&mux);
-    let report = Load::on(nginx.address(), make).clients(CLIENTS).rate(RATE).count(1_120).duration(30 * SECOND).run();
+    let report = Load::on(nginx.address(), make).clients(CLIENTS).rate(RATE).count(640).duration(30 * SECOND).run();
     report.assert_clean();
     before.assert_nothing_left(&mux, &[]);
     assert!(nginx.errors().is_empty(), "{:?}", nginx.errors());
@@ -209,41 +209,36 @@ fn work_behind_the_end_of_requests_costs_the_others_no_more_than_its_workers() {
 
 #[test]
 fn no_request_dies_of_the_idle_time_before_it() {
-    // Two lanes of requests each, on a connection of their own: gaps below, at and above the limit of the worker.
+    // Lanes of requests, each on a connection of its own: gaps below, at and above the limit of the worker.
     const GAPS: [[u64; 2]; 6] =
         [[500, 4_000], [1_000, 3_500], [1_500, 3_300], [2_000, 3_100], [2_500, 2_900], [2_700, 3_700]];
     bounded(90 * SECOND, || {
-        let php = PhpFpm::pool(GAPS.len() + 2).set("request_terminate_timeout", "3s").start();
-        let lanes: Vec<_> = GAPS
-            .iter()
-            .map(|gaps| {
+        let kinds = ["GET", "POST"].into_iter().flat_map(|method| GAPS.map(|gaps| (method, gaps)));
+        let php = PhpFpm::pool(2 * GAPS.len() + 2).set("request_terminate_timeout", "3s").start();
+        let lanes: Vec<_> = kinds
+            .map(|(method, gaps)| {
                 let mux = Fcgimux::to(php.address()).start();
                 let nginx = Nginx::site(&php.scripts(), mux.socket()).start();
-                (gaps, Before::of(&mux), mux, nginx)
+                (method, gaps, Before::of(&mux), mux, nginx)
             })
             .collect();
         thread::scope(|scope| {
-            for (gaps, _, _, nginx) in &lanes {
+            for &(method, ref gaps, _, _, ref nginx) in &lanes {
                 scope.spawn(move || {
-                    for method in ["GET", "POST"] {
-                        for gap in gaps.iter() {
-                            let one = || {
-                                Load::on(nginx.address(), move |_| Request::new(method, "/slow.php?ms=2000"))
-                                    .count(1)
-                                    .run()
-                            };
-                            one().assert_clean();
-                            thread::sleep(Duration::from_millis(*gap));
-                            one().assert_clean();
-                        }
+                    let request = move |_| Request::new(method, "/slow.php?ms=2000");
+                    let one = || Load::on(nginx.address(), request).count(1).run();
+                    for gap in gaps {
+                        one().assert_clean();
+                        thread::sleep(Duration::from_millis(*gap));
+                        one().assert_clean();
                     }
                 });
             }
         });
-        for (gaps, before, mux, nginx) in &lanes {
+        for (method, gaps, before, mux, nginx) in &lanes {
             let metrics = mux.metrics();
             println!(
-                "gaps {gaps:?}: retries {}, closed by the application {}",
+                "{method}, gaps {gaps:?}: retries {}, closed by the application {}",
                 metrics.sum("fcgimux_retries_total", &[]),
                 metrics.sum("fcgimux_upstream_connections_closed_total", &[("reason", "application")])
             );
