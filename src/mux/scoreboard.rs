@@ -146,6 +146,11 @@ impl Scoreboard {
         self.queue().is_some_and(|waiting| waiting > 0) || (self.idle() == 0 && !self.may_grow())
     }
 
+    /// Connections that hold a worker or wait for one, as far as that can be seen.
+    pub fn wanted(&self) -> u64 {
+        (self.processes.len() - self.idle()) as u64 + self.queue().unwrap_or_default()
+    }
+
     fn count(&self, state: State) -> usize {
         self.processes.iter().filter(|process| process.state == state).count()
     }

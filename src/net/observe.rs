@@ -31,11 +31,19 @@ pub(super) async fn observe(pool: Weak<SharedPool>, target: Arc<Target>) {
 
 /// Never ends where there is nothing to read.
 async fn read_status(pool: &Weak<SharedPool>, target: &Arc<Target>, config: &config::Pool) {
-    let Some(port) = config.status.port else { return std::future::pending().await };
+    let Some(port) = config.status.port else {
+        target.metrics.not_looked_at();
+        return std::future::pending().await;
+    };
     let page = page(target, config, status::address(&target.address, port), &config.status.path);
     let mut children = Children::default();
     let report = |board: Result<Scoreboard, StatusError>| {
-        let workers = board.ok().map(|board| Workers { full: board.is_full(), limit: children.look(&board) });
+        target.metrics.looked(board.as_ref().ok());
+        let workers = board.ok().map(|board| Workers {
+            full: board.is_full(),
+            wanted: board.wanted(),
+            limit: children.look(&board),
+        });
         pool.upgrade().into_iter().for_each(|pool| pool.workers(target, workers));
     };
     page.keep_asking(status::PERIOD, report).await;

@@ -87,7 +87,7 @@ impl Fleet {
             14 | 15 => self.hold(random.next() as usize % self.hosts.len(), false, pool, now),
             16 | 17 if self.there.contains_key(&index) => {
                 let limit = random.one_in(2).then(|| random.between(1, 6) as u32);
-                let workers = Workers { full: random.one_in(2), limit };
+                let workers = Workers { full: random.one_in(2), wanted: random.between(0, 6), limit };
                 pool.workers(index, (!random.one_in(3)).then_some(workers), now);
             }
             18 if self.there.contains_key(&index) => pool.checked(index, random.one_in(2), now),
@@ -109,7 +109,7 @@ impl Fleet {
         }
         for index in self.there.keys() {
             // Those that are not there any more have nothing to say.
-            pool.workers(*index, Some(Workers { full: false, limit: None }), now);
+            pool.workers(*index, Some(Workers { full: false, wanted: 0, limit: None }), now);
         }
     }
 

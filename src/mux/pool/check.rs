@@ -98,7 +98,7 @@ impl<W, C> Pool<W, C> {
                 endpoint.takes_beyond(coming) && !(asks && endpoint.coming() > 0)
             }
         };
-        let full = endpoint.pressed || endpoint.hanging;
+        let full = endpoint.full || endpoint.hanging;
         let tier = match (endpoint.health.is_suspect(), full, endpoint.near) {
             (true, ..) => Tier::Suspect,
             (_, true, true) => Tier::NearSaturated,

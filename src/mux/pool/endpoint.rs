@@ -111,7 +111,9 @@ pub(super) struct Endpoint {
     pub(super) health: Health,
     /// Ejections that the driver has been told of.
     pub(super) told_ejections: u64,
-    /// Its status page says that others wait for a worker, or that none is free.
+    /// Its status page says that none of its workers is free, or that somebody waits for one.
+    pub(super) full: bool,
+    /// ... and that others than we have or want them.
     pub(super) pressed: bool,
     /// Workers were scarce there until then, for all that handshakes have shown.
     pub(super) pressed_until: Option<Instant>,
@@ -164,6 +166,7 @@ impl Endpoint {
             unit: UNIT / u64::from(member.weight.max(1)),
             health: Health::new(),
             told_ejections: 0,
+            full: false,
             pressed: false,
             pressed_until: None,
             hanging: false,
@@ -411,7 +414,7 @@ impl Endpoint {
 
     /// All its workers are busy, as far as can be seen.
     pub(super) fn is_saturated(&self) -> bool {
-        self.pressed || self.hanging
+        self.full || self.hanging
     }
 
     /// May it be given an exchange?

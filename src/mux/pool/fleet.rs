@@ -33,6 +33,8 @@ const STEPS: u32 = 20;
 pub struct Workers {
     /// Somebody waits for one, or none is idle and no more can be started.
     pub full: bool,
+    /// Connections that hold one or wait for one, ours among them.
+    pub wanted: u64,
     /// Workers that there can be (`pm.max_children`), where that is known.
     pub limit: Option<u32>,
 }
@@ -118,7 +120,10 @@ impl<W, C> Pool<W, C> {
     /// What its status page says; `None`: it cannot be asked.
     pub fn workers(&mut self, index: usize, workers: Option<Workers>, now: Instant) {
         let Some(endpoint) = self.endpoints.get_mut(index) else { return };
-        endpoint.pressed = workers.is_some_and(|workers| workers.full);
+        endpoint.full = workers.is_some_and(|workers| workers.full);
+        // Where all of them are ours, there is nobody to give one to.
+        let others = workers.is_some_and(|workers| workers.wanted > endpoint.occupied(now) as u64);
+        endpoint.pressed = endpoint.full && others;
         endpoint.workers = workers.map_or(endpoint.workers, |workers| workers.limit);
         let pressed = endpoint.pressed;
         self.rank(index);

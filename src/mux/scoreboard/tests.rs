@@ -89,6 +89,7 @@ fn so_many_processes_are_read_and_not_more() {
 #[test]
 fn a_pool_is_full_when_nobody_who_comes_is_served_at_once() {
     assert!(!page("static", 0, &["Idle", "Running"]).is_full());
+    assert_eq!(page("static", 3, &["Idle", "Running", "Reading headers", "Finishing"]).wanted(), 3);
     assert!(page("static", 0, &["Reading headers", "Running"]).is_full());
     assert!(Scoreboard::parse(PAGE.as_bytes()).unwrap().is_full(), "somebody waits, whatever the workers do");
     assert!(!page("dynamic", 0, &["Running"]).is_full(), "another is started");

@@ -58,7 +58,11 @@ impl Fleet {
             }
             6 => {
                 let limit = [None, Some(0), Some(1), Some(2), Some(100)][input.below(5)];
-                let workers = (input.below(3) > 0).then_some(Workers { full: input.below(2) == 0, limit });
+                let workers = (input.below(3) > 0).then_some(Workers {
+                    full: input.below(2) == 0,
+                    wanted: input.below(4) as u64,
+                    limit,
+                });
                 pool.workers(host, workers, now);
             }
             _ => pool.checked(host, input.below(2) == 0, now),

@@ -27,7 +27,7 @@ impl World {
     }
 
     fn workers(&mut self, endpoint: usize, full: bool, limit: Option<u32>) {
-        self.pool.workers(endpoint, Some(Workers { full, limit }), self.now);
+        self.pool.workers(endpoint, Some(Workers { full, wanted: 100, limit }), self.now);
         self.obey();
     }
 
@@ -219,7 +219,7 @@ fn a_lowered_limit_closes_what_is_idle_at_once_and_what_runs_behind_its_exchange
     let mut world = world(1, "connections: {per_endpoint: 4}");
     world.leased(4);
     world.finish(1);
-    world.pool.workers(0, Some(Workers { full: false, limit: Some(2) }), world.now);
+    world.pool.workers(0, Some(Workers { full: false, wanted: 0, limit: Some(2) }), world.now);
     // Looked at by hand: for now there are more than there may be.
     let mut closed = vec![];
     while let Some(directive) = world.pool.poll_directive() {
@@ -247,6 +247,20 @@ fn where_others_wait_for_a_worker_nothing_rests() {
     assert_eq!(world.did(), ["grant 1 c2"]);
     world.arrive(2);
     assert_eq!(world.did(), ["open 1"], "and another is opened where none waits");
+}
+
+#[test]
+fn a_pool_that_has_all_the_workers_itself_gives_none_back() {
+    let mut world = world(2, "");
+    world.leased(2);
+    world.finish(1);
+    let held = Workers { full: true, wanted: 1, limit: None };
+    world.pool.workers(0, Some(held), world.now);
+    world.obey();
+    assert!(world.did().is_empty());
+    world.pool.workers(0, Some(Workers { wanted: 2, ..held }), world.now);
+    world.obey();
+    assert_eq!(world.did(), ["close c1 pressure"], "somebody waits");
 }
 
 #[test]
