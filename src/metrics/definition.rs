@@ -113,6 +113,34 @@ definitions! {
         "Attempts to open a connection to an endpoint.";
     CLOSED: Counter "fcgimux_upstream_connections_closed_total" ["pool", "endpoint", "reason"] Count,
         "Connections to an endpoint that ended, by why.";
+    PHP_FPM_UP: Gauge "phpfpm_up" ["pool", "endpoint"] Count,
+        "1 while php-fpm's status page can be read, otherwise 0.";
+    PHP_FPM_FAILURES: Gauge "phpfpm_scrape_failures" ["pool", "endpoint"] Count,
+        "How often the status page could not be read.";
+    PHP_FPM_START_SINCE: Gauge "phpfpm_start_since" ["pool", "endpoint"] Seconds,
+        "Seconds since php-fpm started or was reloaded.";
+    PHP_FPM_ACCEPTED: Gauge "phpfpm_accepted_connections" ["pool", "endpoint"] Count,
+        "How often a worker of php-fpm began to wait for a request, on kept connections too.";
+    PHP_FPM_QUEUE: Gauge "phpfpm_listen_queue" ["pool", "endpoint"] Count,
+        "Connections that wait for a worker of php-fpm.";
+    PHP_FPM_LONGEST_QUEUE: Gauge "phpfpm_max_listen_queue" ["pool", "endpoint"] Count,
+        "The most connections that have waited at once since php-fpm started.";
+    PHP_FPM_QUEUE_PLACES: Gauge "phpfpm_listen_queue_length" ["pool", "endpoint"] Count,
+        "Connections that may wait for a worker of php-fpm.";
+    PHP_FPM_IDLE: Gauge "phpfpm_idle_processes" ["pool", "endpoint"] Count,
+        "Workers of php-fpm that wait for a connection.";
+    PHP_FPM_HELD: Gauge "phpfpm_held_processes" ["pool", "endpoint"] Count,
+        "Workers of php-fpm that wait for the next request on a connection that somebody keeps.";
+    PHP_FPM_ACTIVE: Gauge "phpfpm_active_processes" ["pool", "endpoint"] Count,
+        "Workers of php-fpm that do neither: they have a request.";
+    PHP_FPM_TOTAL: Gauge "phpfpm_total_processes" ["pool", "endpoint"] Count,
+        "Workers of php-fpm that run.";
+    PHP_FPM_MOST_ACTIVE: Gauge "phpfpm_max_active_processes" ["pool", "endpoint"] Count,
+        "The most active workers that were seen at once since php-fpm started.";
+    PHP_FPM_CHILDREN_REACHED: Gauge "phpfpm_max_children_reached" ["pool", "endpoint"] Count,
+        "How often pm.max_children workers ran and more were wanted; never with pm = static.";
+    PHP_FPM_SLOW: Gauge "phpfpm_slow_requests" ["pool", "endpoint"] Count,
+        "Requests that took longer than request_slowlog_timeout.";
     DOWNSTREAM: Gauge "fcgimux_downstream_connections" [] Count,
         "Open connections from web servers.";
     DOWNSTREAM_LIMIT: Gauge "fcgimux_downstream_connections_limit" [] Count,
@@ -121,6 +149,8 @@ definitions! {
         "Sockets in TIME_WAIT in this network namespace, on the ports of endpoints or of listeners.";
     EPHEMERAL_PORTS: Gauge "fcgimux_ephemeral_ports_in_use_ratio" [] Percent,
         "Share of the ephemeral port range in use in this network namespace, 0 to 1.";
+    LOOP_LAG: Histogram "fcgimux_event_loop_lag_seconds" [] Seconds,
+        "How long the event loop that carries requests took to turn to something new.";
     RELOAD_SUCCESS: Gauge "fcgimux_config_reload_success" [] Count,
         "1 if the last attempt to load the configuration succeeded, 0 if it changed nothing.";
     RELOAD_TIMESTAMP: Gauge "fcgimux_config_reload_timestamp_seconds" [] Seconds,
@@ -171,7 +201,7 @@ mod tests {
     fn the_documentation_and_the_definitions_hold_the_same_list() {
         let documented: Vec<String> = documentation()
             .lines()
-            .filter(|line| line.starts_with("| `fcgimux_") || line.starts_with("| `process_"))
+            .filter(|line| ["| `fcgimux_", "| `phpfpm_", "| `process_"].iter().any(|start| line.starts_with(start)))
             .map(|line| line.splitn(6, '|').take(5).collect::<Vec<_>>().join("|") + "|")
             .collect();
         let defined: Vec<String> = ALL.iter().map(documented_row).collect();

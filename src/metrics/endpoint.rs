@@ -1,8 +1,9 @@
 //! What is counted for one endpoint of a pool.
 
-use crate::mux::label::Closed;
+use super::workers::Workers;
+use crate::mux::{label::Closed, scoreboard::Scoreboard};
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -19,6 +20,8 @@ pub(super) struct EndpointCounts {
     opened: AtomicU64,
     /// Indexed by [`Closed`] as usize.
     closed: [AtomicU64; Closed::ALL.len()],
+    /// `None` where nobody reads its status page.
+    workers: Mutex<Option<Workers>>,
 }
 
 impl EndpointMetrics {
@@ -40,6 +43,16 @@ impl EndpointMetrics {
     pub fn closed(&self, reason: Closed) {
         self.counts.closed[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Its status page was read, or could not be.
+    pub fn looked(&self, page: Option<&Scoreboard>) {
+        self.counts.lock().get_or_insert_default().look(page);
+    }
+
+    /// Its status page is read no more.
+    pub fn not_looked_at(&self) {
+        *self.counts.lock() = None;
+    }
 }
 
 impl EndpointCounts {
@@ -53,5 +66,14 @@ impl EndpointCounts {
 
     pub(super) fn closed(&self, reason: Closed) -> u64 {
         self.closed[reason as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn workers(&self) -> Option<Workers> {
+        *self.lock()
+    }
+
+    /// Nothing that can panic is done under this lock.
+    fn lock(&self) -> MutexGuard<'_, Option<Workers>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

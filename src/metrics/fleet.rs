@@ -5,6 +5,7 @@ use super::{
     definition::{self, Definition},
     endpoint::EndpointCounts,
     text::Family,
+    workers,
 };
 use crate::mux::{
     label::{Closed, ConnectionState, EndpointState},
@@ -19,6 +20,8 @@ pub(super) fn render(text: &mut String, pools: &[(PoolMetrics, &PoolSnapshot)]) 
     let rows = rows(pools);
     states(text, &rows);
     counts(text, &rows);
+    let known = rows.iter().filter_map(|row| Some(([row.pool, row.endpoint.name.as_str()], row.counts.workers()?)));
+    workers::render(text, &known.collect::<Vec<_>>());
 }
 
 /// One endpoint of a pool.

@@ -6,18 +6,21 @@
 pub mod definition;
 mod discovery;
 mod endpoint;
+mod failed;
 mod fleet;
 mod living;
 mod pool;
 mod process;
 mod registry;
 mod text;
+mod totals;
+mod workers;
 
 use crate::{
     config::{self, Config},
     mux::snapshot::PoolSnapshot,
 };
-use metrics::Gauge;
+use metrics::{Gauge, Histogram};
 use registry::Registry;
 use std::{
     sync::{
@@ -31,7 +34,9 @@ use text::Family;
 
 pub use discovery::DiscoveryMetrics;
 pub use endpoint::EndpointMetrics;
+pub use failed::Failed;
 pub use pool::PoolMetrics;
+pub use totals::{Buckets, EndpointTotals, PoolTotals};
 
 /// All metrics of one running instance.
 pub struct Metrics {
@@ -41,6 +46,7 @@ pub struct Metrics {
     downstream: ConnectionCount,
     downstream_gauge: Gauge,
     downstream_limit: Gauge,
+    loop_lag: Histogram,
     reload_success: Gauge,
     reload_timestamp: Gauge,
 }
@@ -73,6 +79,7 @@ impl Metrics {
             downstream: ConnectionCount::default(),
             downstream_gauge: registry.gauge(&definition::DOWNSTREAM, &[]),
             downstream_limit: registry.gauge(&definition::DOWNSTREAM_LIMIT, &[]),
+            loop_lag: registry.histogram(&definition::LOOP_LAG, &[]),
             reload_success: registry.gauge(&definition::RELOAD_SUCCESS, &[]),
             reload_timestamp: registry.gauge(&definition::RELOAD_TIMESTAMP, &[]),
             registry,
@@ -108,6 +115,11 @@ impl Metrics {
         }
     }
 
+    /// The event loop of the data plane took so long to turn to something new.
+    pub fn event_loop_lag(&self, lag: Duration) {
+        self.loop_lag.record(lag);
+    }
+
     /// Moves measured times into their buckets. To be called each second, or the memory of histograms grows with
     /// every request until the next scrape.
     pub fn upkeep(&self) {
@@ -117,17 +129,19 @@ impl Metrics {
     /// Everything, in the text format 0.0.4 of Prometheus. Of pools and endpoints only those of the snapshots: what is no
     /// longer there leaves no series behind.
     pub fn render(&self, pools: &[(String, PoolSnapshot)], sockets: &SocketCounts) -> String {
-        let known: Vec<(PoolMetrics, &PoolSnapshot)> = {
-            let known = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-            let find = |name: &str| known.iter().find(|pool| pool.name() == name).cloned();
-            pools.iter().filter_map(|(name, snapshot)| Some((find(name)?, snapshot))).collect()
-        };
+        let known = self.known(pools);
         self.downstream_gauge.set(self.downstream.get() as f64);
         let mut text = self.registry.render(|pool| known.iter().any(|(known, _)| known.name() == pool));
         fleet::render(&mut text, &known);
         render_sockets(&mut text, sockets);
         process::render(&mut text);
         text
+    }
+
+    fn known<'a>(&self, pools: &'a [(String, PoolSnapshot)]) -> Vec<(PoolMetrics, &'a PoolSnapshot)> {
+        let known = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        let find = |name: &str| known.iter().find(|pool| pool.name() == name).cloned();
+        pools.iter().filter_map(|(name, snapshot)| Some((find(name)?, snapshot))).collect()
     }
 
     /// # Panics

@@ -1,12 +1,16 @@
 //! What is counted for one pool.
 
 use super::{
-    DiscoveryMetrics, EndpointMetrics, definition, discovery::DiscoveryCounts, endpoint::EndpointCounts,
-    living::Living, registry::Registry,
+    DiscoveryMetrics, EndpointMetrics, definition,
+    discovery::DiscoveryCounts,
+    endpoint::EndpointCounts,
+    failed::{Failed, LastFailure},
+    living::Living,
+    registry::Registry,
 };
 use crate::mux::label::{Direction, Outcome, Refusal, RetryReason};
 use metrics::{Counter, Histogram};
-use std::{array, sync::Arc, time::Duration};
+use std::{array, fmt::Display, sync::Arc, time::Duration};
 
 /// Handles of the series of one pool, resolved once: an event costs an atomic addition, never a look-up by name.
 #[derive(Clone)]
@@ -29,6 +33,7 @@ struct Handles {
     bytes: [Counter; Direction::ALL.len()],
     endpoints: Living<EndpointCounts>,
     sources: Living<DiscoveryCounts>,
+    last_failure: LastFailure,
 }
 
 impl PoolMetrics {
@@ -47,6 +52,7 @@ impl PoolMetrics {
             bytes: array::from_fn(|i| registry.counter(&definition::BYTES, &[name, Direction::ALL[i].label()])),
             endpoints: Living::default(),
             sources: Living::default(),
+            last_failure: LastFailure::default(),
             name: name.to_owned(),
         };
         Self { handles: Arc::new(handles) }
@@ -112,6 +118,15 @@ impl PoolMetrics {
     /// `count` bytes were carried.
     pub fn bytes(&self, direction: Direction, count: u64) {
         self.handles.bytes[direction as usize].increment(count);
+    }
+
+    /// Something went wrong, which is counted elsewhere: this is what it was, in a word of the metrics, where, and why.
+    pub fn failed(&self, what: &'static str, endpoint: Option<&dyn Display>, why: &dyn Display) {
+        self.handles.last_failure.set(what, endpoint, why);
+    }
+
+    pub(super) fn last_failure(&self) -> Option<Failed> {
+        self.handles.last_failure.get()
     }
 
     pub(super) fn name(&self) -> &str {

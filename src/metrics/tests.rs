@@ -1,6 +1,7 @@
 use super::*;
 use crate::mux::{
     label::{Closed, ConnectionState, Direction, EndpointState, Outcome, Refusal, RetryReason},
+    scoreboard::Scoreboard,
     snapshot::EndpointSnapshot,
 };
 use std::{
@@ -29,6 +30,7 @@ fn a_counter_exists_before_its_first_event() {
 fn every_metric_is_rendered_with_its_help_and_kind() {
     let metrics = Metrics::new(&config());
     let _source = metrics.pool("php").discovery("dns php:9000");
+    let _endpoint = endpoint_with_a_page(&metrics);
     let text = render(&metrics);
     for definition in definition::ALL {
         let head =
@@ -223,6 +225,16 @@ fn a_source_of_endpoints_is_seen_while_it_is_asked() {
 }
 
 #[test]
+fn the_workers_of_an_endpoint_are_seen_while_its_page_is_read() {
+    let metrics = Metrics::new(&config());
+    assert!(!render(&metrics).contains("phpfpm_"));
+    let endpoint = endpoint_with_a_page(&metrics);
+    assert_value(&render(&metrics), "phpfpm_idle_processes{pool=\"php\",endpoint=\"10.0.0.7:9000\"}", 1.0);
+    endpoint.not_looked_at();
+    assert!(!render(&metrics).contains("phpfpm_"));
+}
+
+#[test]
 fn a_pool_that_comes_later_is_counted_and_one_that_goes_leaves_nothing_behind() {
     let metrics = Metrics::new(&config());
     let both = with_pools("  php: {endpoints: [{socket: /a}]}\n  api: {endpoints: [{socket: /b}]}\n");
@@ -319,6 +331,7 @@ fn promtool_finds_nothing_to_complain_about() {
     let metrics = Metrics::new(&config());
     metrics.pool("php").exchange(Outcome::Ok, SECOND);
     let _source = metrics.pool("php").discovery("dns php:9000");
+    let _endpoint = endpoint_with_a_page(&metrics);
     promtool.stdin.take().unwrap().write_all(render(&metrics).as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
@@ -327,6 +340,13 @@ fn promtool_finds_nothing_to_complain_about() {
 
 fn render(metrics: &Metrics) -> String {
     metrics.render(&[("php".to_owned(), snapshot())], &sockets())
+}
+
+fn endpoint_with_a_page(metrics: &Metrics) -> EndpointMetrics {
+    let endpoint = metrics.pool("php").endpoint("10.0.0.7:9000");
+    let page = r#"{"pool":"www","process manager":"static","listen queue len":511,"processes":[{"state":"Idle"}]}"#;
+    endpoint.looked(Some(&Scoreboard::parse(page.as_bytes()).unwrap()));
+    endpoint
 }
 
 fn value(text: &str, series: &str) -> f64 {
