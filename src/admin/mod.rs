@@ -4,6 +4,7 @@
 //! What is asked of the running process comes in as a [`Process`]: this layer knows neither pools nor sockets of the
 //! data plane.
 
+mod board;
 mod guard;
 mod json;
 mod page;
@@ -15,7 +16,7 @@ mod verb;
 
 use crate::{
     config::Verbs,
-    metrics::Metrics,
+    metrics::{Metrics, SocketCounts},
     mux::{
         command::{Command, CommandError},
         snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
@@ -34,7 +35,14 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use board::Board;
 use sockets::SocketPorts;
+
+pub use board::overview;
+
+/// How often the data plane is asked for a sign of life: often enough for a lack of CPU to show within a scrape, and seldom
+/// enough to cost nothing.
+const PING_PERIOD: Duration = Duration::from_millis(250);
 
 /// What the admin server asks of the process it belongs to. Called on the admin thread; nothing here may wait, and a
 /// pool's lock is taken for microseconds at most.
@@ -62,7 +70,8 @@ pub trait Process: Send + Sync + 'static {
     /// All listeners are bound and the process is not draining.
     fn ready(&self) -> bool;
 
-    /// Asks the data plane's event loop for a sign of life, which it gives at its next turn.
+    /// Asks the data plane's event loop for a sign of life, which it gives at its next turn, and measures how long that
+    /// takes.
     fn ping(&self) -> oneshot::Receiver<()>;
 
     /// The TCP ports that listeners are bound to now.
@@ -146,9 +155,12 @@ pub fn spawn_with(listener: TcpListener, state: AdminState, limits: Limits) -> i
         tokio::net::TcpListener::from_std(listener)?
     };
     start(runtime, move |stop| async move {
-        let upkeep = tokio::spawn(keep_up(state.metrics.clone()));
-        server::serve(listener, state, limits, stop).await;
+        let board = Arc::new(Board::default());
+        let upkeep = tokio::spawn(keep_up_with(state.clone(), board.clone()));
+        let pings = tokio::spawn(keep_pinging(state.process.clone()));
+        server::serve(listener, state, board, limits, stop).await;
         upkeep.abort();
+        pings.abort();
     })
 }
 
@@ -178,21 +190,47 @@ where
     Ok(AdminThread { stop: stop.drop_guard(), thread })
 }
 
+/// Looks at the pools each second as well.
+async fn keep_up_with(state: AdminState, board: Arc<Board>) {
+    let metrics = state.metrics.clone();
+    each_second(|| {
+        metrics.upkeep();
+        board.tick(&state);
+    })
+    .await;
+}
+
 async fn keep_up(metrics: Arc<Metrics>) {
+    each_second(|| metrics.upkeep()).await;
+}
+
+async fn each_second(mut work: impl FnMut()) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         seconds.tick().await;
-        metrics.upkeep();
+        work();
+    }
+}
+
+/// How late the event loop turns is measured with each answer: see the metric.
+async fn keep_pinging(process: Arc<dyn Process>) {
+    loop {
+        tokio::time::sleep(PING_PERIOD).await;
+        // Without an answer the data plane has ended.
+        _ = process.ping().await;
     }
 }
 
 impl AdminState {
     fn scrape(&self) -> String {
         let pools = self.process.pools();
-        // Those of endpoints as they are now: they come and go.
-        let sockets = sockets::count(&SocketPorts::new(upstream_ports(&pools), self.process.ports()));
-        self.metrics.render(&pools, &sockets)
+        self.metrics.render(&pools, &self.sockets(&pools))
+    }
+
+    /// Those of endpoints as they are now: they come and go.
+    fn sockets(&self, pools: &[(String, PoolSnapshot)]) -> SocketCounts {
+        sockets::count(&SocketPorts::new(upstream_ports(pools), self.process.ports()))
     }
 }
 

@@ -1,7 +1,9 @@
 //! What is answered on which path.
 
 use super::{
-    AdminState, Limits, guard, json,
+    AdminState, Limits,
+    board::{Board, CONTENT_SECURITY_POLICY, PAGE},
+    guard, json,
     route::{Route, Shown},
     show::{self, Missing},
     verb::{self, Patience},
@@ -11,7 +13,10 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Bytes,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    header::{
+        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY as CSP, CONTENT_TYPE, HeaderName, HeaderValue,
+        REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -21,14 +26,18 @@ use tokio_util::sync::CancellationToken;
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 const INDEX: &str = concat!(
     "fcgimux ",
     env!("CARGO_PKG_VERSION"),
     "\n\n",
-    "/metrics  for Prometheus\n",
-    "/livez    200 while the event loop turns\n",
-    "/readyz   200 while requests are taken\n",
+    "/          the pool page in a browser, otherwise this text\n",
+    "/help      this text\n",
+    "/overview  what the pool page shows, as JSON\n",
+    "/metrics   for Prometheus\n",
+    "/livez     200 while the event loop turns\n",
+    "/readyz    200 while requests are taken\n",
     "\n",
     "/pools                            every pool, as JSON\n",
     "/pools/POOL                       one of them\n",
@@ -58,6 +67,7 @@ pub(super) struct Client<'a> {
 
 pub(super) async fn respond<B>(
     state: &AdminState,
+    board: &Board,
     limits: Limits,
     client: &Client<'_>,
     request: &Request<B>,
@@ -78,8 +88,30 @@ pub(super) async fn respond<B>(
         Route::Live => live(state, limits).await,
         Route::Ready => ready(state),
         Route::Show(shown) => show(state, &shown),
-        Route::Index | Route::Verb { .. } => text(StatusCode::OK, INDEX),
+        Route::Overview => answer(StatusCode::OK, JSON, board.document(state)),
+        Route::Index => index(request),
+        Route::Help | Route::Verb { .. } => text(StatusCode::OK, INDEX),
     }
+}
+
+/// The page for whoever takes one: curl and programs get the text that they have always got.
+fn index<B>(request: &Request<B>) -> Answer {
+    let takes_pages = request
+        .headers()
+        .get_all(ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|all| all.contains("text/html")));
+    let mut answer = if takes_pages { answer(StatusCode::OK, HTML, PAGE) } else { text(StatusCode::OK, INDEX) };
+    let headers = [
+        (VARY, "accept"),
+        (CSP, CONTENT_SECURITY_POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ];
+    headers
+        .into_iter()
+        .for_each(|(name, value)| _ = answer.headers_mut().insert(name, HeaderValue::from_static(value)));
+    answer
 }
 
 async fn live(state: &AdminState, limits: Limits) -> Answer {
@@ -165,5 +197,6 @@ fn answer(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>)
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

@@ -4,12 +4,18 @@ use crate::mux::command::Command;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
+    /// The pool page for browsers, otherwise [`Route::Help`].
     Index,
+    Help,
+    Overview,
     Metrics,
     Live,
     Ready,
     Show(Shown),
-    Verb { pool: String, command: Command },
+    Verb {
+        pool: String,
+        command: Command,
+    },
 }
 
 /// A part of the state, as JSON.
@@ -28,6 +34,8 @@ impl Route {
     pub(super) fn of(path: &str) -> Option<Self> {
         match path {
             "/" => Some(Self::Index),
+            "/help" => Some(Self::Help),
+            "/overview" => Some(Self::Overview),
             "/metrics" => Some(Self::Metrics),
             "/livez" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),

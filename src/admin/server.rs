@@ -2,6 +2,7 @@
 
 use super::{
     AdminState, Limits,
+    board::Board,
     page::{self, Client},
 };
 use hyper::{server::conn::http1, service::service_fn};
@@ -21,9 +22,15 @@ const MAX_HEAD: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Until `stop`; then lets running answers end, for [`Limits::grace`] at most.
-pub(super) async fn serve(listener: TcpListener, state: AdminState, limits: Limits, stop: CancellationToken) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    board: Arc<Board>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
-    let accepting = accept(listener, state, limits, &connections, &stop);
+    let accepting = accept(listener, Shown { state, board }, limits, &connections, &stop);
     stop.run_until_cancelled(accepting).await;
     connections.close();
     if time::timeout(limits.grace, connections.wait()).await.is_err() {
@@ -31,9 +38,16 @@ pub(super) async fn serve(listener: TcpListener, state: AdminState, limits: Limi
     }
 }
 
+/// What every connection is served from.
+#[derive(Clone)]
+struct Shown {
+    state: AdminState,
+    board: Arc<Board>,
+}
+
 async fn accept(
     listener: TcpListener,
-    state: AdminState,
+    shown: Shown,
     limits: Limits,
     connections: &TaskTracker,
     stop: &CancellationToken,
@@ -46,7 +60,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, address)) => {
                 let client = Arriving { stream, address, waits: waits.clone(), _place: place };
-                connections.spawn(serve_connection(client, state.clone(), limits, stop.child_token()));
+                connections.spawn(serve_connection(client, shown.clone(), limits, stop.child_token()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an admin connection");
@@ -67,10 +81,11 @@ struct Arriving {
 }
 
 /// `ending` is cancelled when the server stops.
-async fn serve_connection(client: Arriving, state: AdminState, limits: Limits, ending: CancellationToken) {
+async fn serve_connection(client: Arriving, shown: Shown, limits: Limits, ending: CancellationToken) {
     let Arriving { stream, address, waits, _place } = client;
-    let (state, client) = (&state, &Client { address, waits: &waits, ending: &ending });
-    let service = service_fn(async |request| Ok::<_, Infallible>(page::respond(state, limits, client, &request).await));
+    let (Shown { state, board }, client) = (&shown, &Client { address, waits: &waits, ending: &ending });
+    let respond = async |request| Ok::<_, Infallible>(page::respond(state, board, limits, client, &request).await);
+    let service = service_fn(respond);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.read_head).max_buf_size(MAX_HEAD);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -1,17 +1,33 @@
-//! Counts sockets in the system's tables, /proc/net/tcp and /proc/net/tcp6 (proc_net_tcp in the kernel's
-//! documentation): those of this network namespace, which the containers of a pod share.
+//! Counts the TCP sockets of this network namespace, which the containers of a pod share, as the kernel lists them
+//! (sock_diag(7)). /proc/net/tcp says the same at several times the price.
 
 use crate::metrics::{SocketCounts, TimeWait};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use std::{
-    fs::{self, File},
-    io::{self, BufRead, BufReader},
+    fs,
+    io::{self, ErrorKind},
     ops::RangeInclusive,
+    os::fd::AsRawFd,
 };
 
-/// TCP_TIME_WAIT in the column `st`.
-const TIME_WAIT: &str = "06";
+/// TCP_TIME_WAIT.
+const TIME_WAIT: u8 = 6;
+/// TCP_ESTABLISHED (1) to TCP_CLOSING (11), a bit each.
+const EVERY_STATE: u32 = 0xffe;
 
-/// Bytes read at once. A table may have a hundred thousand lines of 150 bytes: it is never held as a whole.
+/// Types of messages (linux/netlink.h, linux/sock_diag.h).
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// NLM_F_REQUEST | NLM_F_DUMP.
+const LIST: u16 = 0x301;
+const IPPROTO_TCP: u8 = 6;
+
+/// Bytes of a message's head (nlmsghdr), and of a question (inet_diag_req_v2).
+const HEAD: usize = 16;
+const QUESTION: usize = 56;
+/// Bytes received at once; the kernel fills no more than this. A namespace may have a hundred thousand sockets, which are
+/// never held as a whole.
 const CHUNK: usize = 32 * 1024;
 
 /// The TCP ports whose sockets are ours. Ports and not addresses: an endpoint that has gone leaves its sockets behind, and
@@ -32,12 +48,12 @@ impl SocketPorts {
     }
 }
 
-/// Reads the tables. What is not there (another system, a restricted /proc) is `None`.
+/// Asks the kernel. Where it cannot say (another system, a sandbox without netlink) everything is `None`.
 pub(super) fn count(ports: &SocketPorts) -> SocketCounts {
     let mut table = Table::new(ports);
-    let read = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| table.read(path));
-    // Without IPv6 the second is missing.
-    if read.iter().all(Result::is_err) {
+    let listed = [AddressFamily::Inet, AddressFamily::Inet6].map(|family| list(family, |socket| table.add(&socket)));
+    // Without IPv6 the second may fail.
+    if listed.iter().all(Result::is_err) {
         return SocketCounts::default();
     }
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
@@ -45,6 +61,75 @@ pub(super) fn count(ports: &SocketPorts) -> SocketCounts {
         time_wait: Some(table.time_wait),
         ephemeral_ports_in_use: range.ok().and_then(|text| parse_range(&text)).map(|range| table.in_use(&range)),
     }
+}
+
+/// One socket, as far as it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listed {
+    state: u8,
+    local: u16,
+    remote: u16,
+}
+
+/// Shows every TCP socket of a family to `each`.
+fn list(family: AddressFamily, mut each: impl FnMut(Listed)) -> io::Result<()> {
+    let kernel =
+        socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+    send(kernel.as_raw_fd(), &question(family), MsgFlags::empty())?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        // Each part is made when it is asked for: this does not wait.
+        let length = recv(kernel.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        if take(&buffer[..length], &mut each)? {
+            return Ok(());
+        }
+    }
+}
+
+/// For every socket of a family, with no attribute besides.
+fn question(family: AddressFamily) -> [u8; HEAD + QUESTION] {
+    let mut bytes = [0; HEAD + QUESTION];
+    bytes[..4].copy_from_slice(&((HEAD + QUESTION) as u32).to_ne_bytes());
+    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&LIST.to_ne_bytes());
+    // AF_INET and AF_INET6 are small numbers.
+    bytes[HEAD] = family as u8;
+    bytes[HEAD + 1] = IPPROTO_TCP;
+    bytes[HEAD + 4..HEAD + 8].copy_from_slice(&EVERY_STATE.to_ne_bytes());
+    bytes
+}
+
+/// Takes the messages of one part. Returns whether it was the last.
+fn take(mut part: &[u8], each: &mut impl FnMut(Listed)) -> io::Result<bool> {
+    let broken = || io::Error::from(ErrorKind::InvalidData);
+    if part.is_empty() {
+        return Err(broken());
+    }
+    while let Some((head, _)) = part.split_first_chunk::<HEAD>() {
+        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let body = part.get(HEAD..length).ok_or_else(broken)?;
+        match u16::from_ne_bytes([head[4], head[5]]) {
+            DONE => return Ok(true),
+            ERROR => return Err(body.first_chunk().map_or_else(broken, |code| errno(i32::from_ne_bytes(*code)))),
+            SOCK_DIAG_BY_FAMILY => each(listed(body).ok_or_else(broken)?),
+            _ => {}
+        }
+        // Messages begin at multiples of four.
+        part = part.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// The kernel gives them negated.
+fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code.saturating_neg())
+}
+
+/// Of inet_diag_msg: family, state, timer, retransmissions, then both ports in the order of the network.
+fn listed(body: &[u8]) -> Option<Listed> {
+    let [_, state, _, _, local_high, local_low, remote_high, remote_low] = *body.first_chunk::<8>()?;
+    let (local, remote) = (u16::from_be_bytes([local_high, local_low]), u16::from_be_bytes([remote_high, remote_low]));
+    Some(Listed { state, local, remote })
 }
 
 /// What was seen so far; its size does not depend on the number of sockets.
@@ -60,27 +145,15 @@ impl<'a> Table<'a> {
         Self { ports, time_wait: TimeWait::default(), used: vec![false; 1 << 16] }
     }
 
-    fn read(&mut self, path: &str) -> io::Result<()> {
-        let mut reader = BufReader::with_capacity(CHUNK, File::open(path)?);
-        let mut line = String::new();
-        while reader.read_line(&mut line)? > 0 {
-            self.add(&line);
-            line.clear();
-        }
-        Ok(())
-    }
-
-    /// One line of a table; the head and whatever else is no socket does not count.
-    fn add(&mut self, line: &str) {
-        let Some((local, remote, state)) = parse_line(line) else { return };
-        self.used[usize::from(local)] = true;
-        if state != TIME_WAIT {
+    fn add(&mut self, socket: &Listed) {
+        self.used[usize::from(socket.local)] = true;
+        if socket.state != TIME_WAIT {
             return;
         }
         // Local first: a listener's port may be the same number as an endpoint's on another machine.
-        if self.ports.downstream.contains(&local) {
+        if self.ports.downstream.contains(&socket.local) {
             self.time_wait.downstream += 1;
-        } else if self.ports.upstream.contains(&remote) || self.ports.upstream.contains(&local) {
+        } else if self.ports.upstream.contains(&socket.remote) || self.ports.upstream.contains(&socket.local) {
             // An endpoint on this machine that closes first has the socket with its own port.
             self.time_wait.upstream += 1;
         }
@@ -94,17 +167,6 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Local port, remote port and state of `  0: 0100007F:1F90 00000000:0000 0A ...`.
-fn parse_line(line: &str) -> Option<(u16, u16, &str)> {
-    let mut columns = line.split_ascii_whitespace().skip(1);
-    let (local, remote, state) = (columns.next()?, columns.next()?, columns.next()?);
-    Some((parse_port(local)?, parse_port(remote)?, state))
-}
-
-fn parse_port(address: &str) -> Option<u16> {
-    u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok()
-}
-
 fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     let mut numbers = text.split_ascii_whitespace().map(str::parse);
     let (low, high) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
@@ -114,81 +176,74 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
 
-    const HEAD: &str =
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const ESTABLISHED: u8 = 1;
 
-    fn line(local: &str, remote: &str, state: &str) -> String {
-        format!("   0: {local} {remote} {state} 00000000:00000000 03:0000176F 00000000     0        0 0 3 0000000000\n")
-    }
-
-    fn time_wait(ports: &SocketPorts, lines: &[String]) -> TimeWait {
+    fn time_wait(ports: &SocketPorts, sockets: &[(u16, u16, u8)]) -> TimeWait {
         let mut table = Table::new(ports);
-        table.add(HEAD);
-        lines.iter().for_each(|line| table.add(line));
+        sockets.iter().for_each(|(local, remote, state)| {
+            table.add(&Listed { local: *local, remote: *remote, state: *state });
+        });
         table.time_wait
     }
 
-    /// php-fpm on 9000 (0x2328), a listener of ours on 9001 (0x2329).
+    /// php-fpm on 9000, a listener of ours on 9001.
     fn ports() -> SocketPorts {
         SocketPorts::new(vec![9000, 9000], vec![9001])
     }
 
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = ((HEAD + body.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.resize(HEAD, 0);
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn taken(part: &[u8]) -> (Vec<Listed>, io::Result<bool>) {
+        let mut seen = vec![];
+        let last = take(part, &mut |socket| seen.push(socket));
+        (seen, last)
+    }
+
     #[test]
     fn a_socket_towards_an_endpoint_counts_upstream() {
-        let lines = [line("0500000A:D431", "0600000A:2328", "06"), line("0500000A:D432", "0600000A:2328", "06")];
-        assert_eq!(time_wait(&ports(), &lines), TimeWait { upstream: 2, downstream: 0 });
+        let sockets = [(54321, 9000, TIME_WAIT), (54322, 9000, TIME_WAIT)];
+        assert_eq!(time_wait(&ports(), &sockets), TimeWait { upstream: 2, downstream: 0 });
     }
 
     #[test]
     fn the_socket_of_an_endpoint_on_this_machine_counts_upstream() {
-        let lines = [line("0100007F:2328", "0100007F:D431", "06")];
-        assert_eq!(time_wait(&ports(), &lines), TimeWait { upstream: 1, downstream: 0 });
+        assert_eq!(time_wait(&ports(), &[(9000, 54321, TIME_WAIT)]), TimeWait { upstream: 1, downstream: 0 });
     }
 
     #[test]
-    fn a_socket_of_a_listener_counts_downstream_in_both_address_families() {
-        let lines = [
-            line("0100007F:2329", "0100007F:D431", "06"),
-            line("0000000000000000FFFF00000100007F:2329", "0000000000000000FFFF00000100007F:D432", "06"),
-        ];
-        assert_eq!(time_wait(&ports(), &lines), TimeWait { upstream: 0, downstream: 2 });
+    fn a_socket_of_a_listener_counts_downstream() {
+        assert_eq!(time_wait(&ports(), &[(9001, 54321, TIME_WAIT)]), TimeWait { upstream: 0, downstream: 1 });
     }
 
     #[test]
     fn a_socket_with_the_ports_of_both_sides_counts_once() {
-        let lines = [line("0100007F:2329", "0600000A:2328", "06")];
-        assert_eq!(time_wait(&ports(), &lines), TimeWait { upstream: 0, downstream: 1 });
+        assert_eq!(time_wait(&ports(), &[(9001, 9000, TIME_WAIT)]), TimeWait { upstream: 0, downstream: 1 });
     }
 
     #[test]
     fn other_states_and_other_ports_do_not_count() {
-        let lines = [
-            line("00000000:2329", "00000000:0000", "0A"),
-            line("0500000A:D431", "0600000A:2328", "01"),
-            line("0500000A:D433", "0600000A:01BB", "06"),
-        ];
-        assert_eq!(time_wait(&ports(), &lines), TimeWait::default());
-    }
-
-    #[test]
-    fn lines_that_are_no_sockets_are_passed_over() {
-        let ports = ports();
-        let mut table = Table::new(&ports);
-        for text in ["", "\n", HEAD, "0: x y 06", "0: 0100007F:2329", "0: 0100007F:12329 0100007F:D431 06"] {
-            table.add(text);
-        }
-        assert_eq!(table.time_wait, TimeWait::default());
-        assert!(!table.used.contains(&true));
+        let sockets = [(9001, 0, 10), (54321, 9000, ESTABLISHED), (54322, 443, TIME_WAIT)];
+        assert_eq!(time_wait(&ports(), &sockets), TimeWait::default());
     }
 
     #[test]
     fn the_ratio_counts_each_port_of_the_range_once() {
         let ports = ports();
         let mut table = Table::new(&ports);
-        // 40000 twice, 40001 once, 80 outside.
-        for local in ["0500000A:9C40", "0600000A:9C40", "0500000A:9C41", "0500000A:0050"] {
-            table.add(&line(local, "0600000A:2328", "01"));
+        for local in [40000, 40000, 40001, 80] {
+            table.add(&Listed { state: ESTABLISHED, local, remote: 9000 });
         }
         assert_eq!(table.in_use(&(40000..=40003)), 0.5);
         assert_eq!(table.in_use(&(0..=u16::MAX)), 3.0 / 65536.0);
@@ -203,19 +258,48 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_not_there_is_an_error_and_counts_nothing() {
-        let ports = ports();
-        let mut table = Table::new(&ports);
-        assert!(table.read("/proc/net/no-such-table").is_err());
-        assert_eq!(table.time_wait, TimeWait::default());
+    fn messages_are_taken_one_after_the_other_up_to_the_last() {
+        let socket = |local: u16| {
+            let [high, low] = local.to_be_bytes();
+            message(SOCK_DIAG_BY_FAMILY, &[2, TIME_WAIT, 0, 0, high, low, 0x23, 0x28, 9])
+        };
+        let part = [socket(40000), message(1, &[]), socket(40001)].concat();
+        let (seen, last) = taken(&part);
+        let expected = [40000, 40001].map(|local| Listed { state: TIME_WAIT, local, remote: 9000 });
+        assert_eq!((seen.as_slice(), last.unwrap()), (&expected[..], false));
+        assert!(taken(&[part, message(DONE, &[0; 4])].concat()).1.unwrap());
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error_and_not_a_wait() {
+        let refused = taken(&message(ERROR, &(-2_i32).to_ne_bytes())).1.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
+        let mut long = message(SOCK_DIAG_BY_FAMILY, &[0; 8]);
+        long[0] = 200;
+        let mut short = long.clone();
+        short[0] = 3;
+        for part in [vec![], long, short, message(SOCK_DIAG_BY_FAMILY, &[2, 6]), message(ERROR, &[])] {
+            assert_eq!(taken(&part).1.unwrap_err().kind(), ErrorKind::InvalidData, "{part:?}");
+        }
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_tables_of_this_machine_can_be_read() {
-        let counts = count(&ports());
-        assert!(counts.time_wait.is_some());
-        let ratio = counts.ephemeral_ports_in_use.unwrap();
-        assert!((0.0..=1.0).contains(&ratio), "{ratio}");
+    fn a_connection_of_this_machine_is_counted_when_it_has_ended_on_both_sides() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // There may be no IPv6.
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let address = listener.local_addr().unwrap();
+            let mut near = TcpStream::connect(address).unwrap();
+            let (far, _) = listener.accept().unwrap();
+            let before = count(&SocketPorts::new(vec![address.port()], vec![]));
+            assert_eq!(before.time_wait, Some(TimeWait::default()));
+            assert!(before.ephemeral_ports_in_use.is_some_and(|ratio| ratio > 0.0 && ratio <= 1.0));
+            drop(far);
+            assert_eq!(near.read(&mut [0]).unwrap(), 0);
+            drop(near);
+            let after = count(&SocketPorts::new(vec![address.port()], vec![]));
+            assert_eq!(after.time_wait, Some(TimeWait { upstream: 1, downstream: 0 }));
+        }
     }
 }

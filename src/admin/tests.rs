@@ -272,22 +272,24 @@ fn ports_are_those_of_the_endpoints_that_there_are() {
 }
 
 /// An admin server without sockets, in front of a process that is made up.
-struct Stage {
-    state: AdminState,
+pub(super) struct Stage {
+    pub(super) state: AdminState,
     process: Arc<FakeProcess>,
+    pub(super) board: Board,
     waits: Semaphore,
     ending: CancellationToken,
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let config = Config::from_yaml("pools: {php: {endpoints: [{socket: /run/php.sock}]}}").unwrap();
         let process = Arc::new(FakeProcess(Mutex::new(State::default())));
         let state = AdminState { metrics: Arc::new(Metrics::new(&config)), process: process.clone() };
-        Self { state, process, waits: Semaphore::new(1), ending: CancellationToken::new() }
+        let (board, waits, ending) = (Board::default(), Semaphore::new(1), CancellationToken::new());
+        Self { state, process, board, waits, ending }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.process.0.lock().unwrap()
     }
 
@@ -300,11 +302,11 @@ impl Stage {
         });
     }
 
-    async fn get(&self, path: &str) -> (u16, String) {
+    pub(super) async fn get(&self, path: &str) -> (u16, String) {
         self.ask(Method::GET, path, HERE, &[]).await
     }
 
-    async fn json(&self, path: &str) -> Value {
+    pub(super) async fn json(&self, path: &str) -> Value {
         let (status, text) = self.get(path).await;
         assert_eq!(status, 200, "{path}: {text}");
         serde_json::from_str(&text).unwrap()
@@ -329,7 +331,7 @@ impl Stage {
         answer.headers().get("allow").map(|value| value.to_str().unwrap().to_owned())
     }
 
-    async fn answer(
+    pub(super) async fn answer(
         &self,
         method: Method,
         path: &str,
@@ -343,15 +345,15 @@ impl Stage {
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let address = peer.parse().unwrap();
         let client = Client { address, waits: &self.waits, ending: &self.ending };
-        page::respond(&self.state, Limits::default(), &client, &request).await
+        page::respond(&self.state, &self.board, Limits::default(), &client, &request).await
     }
 }
 
 struct FakeProcess(Mutex<State>);
 
 /// Of the pool `php`; the pool `quiet` is empty.
-struct State {
-    pool: PoolSnapshot,
+pub(super) struct State {
+    pub(super) pool: PoolSnapshot,
     connections: Vec<ConnectionSnapshot>,
     waiters: usize,
     verbs: Verbs,
