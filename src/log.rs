@@ -23,9 +23,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// Ours: by module, and the access log. Other crates say in their own words what we say in the operator's, and are only
-/// heard of errors.
-const OWN: [&str; 2] = [env!("CARGO_CRATE_NAME"), "access"];
+/// Ours, by module. Other crates say in their own words what we say in the operator's, and are only heard of errors.
+const OWN: &str = env!("CARGO_CRATE_NAME");
+/// Lines of the access log, which is switched by itself.
+const ACCESS: &str = "access";
 
 /// Set once the log is installed.
 static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
@@ -66,7 +67,8 @@ fn install(log: &Log) {
 fn targets(own: LogLevel) -> Targets {
     let others = Targets::new().with_default(LevelFilter::ERROR);
     // It logs each attempt that fails beside our own line, which says since when.
-    others.with_target("kube_client", LevelFilter::OFF).with_targets(OWN.map(|target| (target, level(own))))
+    let others = others.with_target("kube_client", LevelFilter::OFF);
+    others.with_target(OWN, level(own)).with_target(ACCESS, LevelFilter::INFO)
 }
 
 fn level(level: LogLevel) -> LevelFilter {
@@ -112,16 +114,16 @@ mod tests {
 
     #[test]
     fn a_second_call_changes_nothing_and_is_no_error_and_another_level_takes_effect() {
-        init(&Log { level: LogLevel::Error, format: LogFormat::Json, access: false });
+        init(&Log { level: LogLevel::Error, format: LogFormat::Json, access: None });
         let first = LevelFilter::current();
         for level in [LogLevel::Error, LogLevel::Debug] {
-            init(&Log { level, format: LogFormat::Text, access: true });
+            init(&Log { level, format: LogFormat::Text, access: Some(1.0) });
             assert_eq!(LevelFilter::current(), first);
         }
         assert!(!tracing::enabled!(tracing::Level::DEBUG));
-        adapt(&Log { level: LogLevel::Debug, format: LogFormat::Text, access: false });
+        adapt(&Log { level: LogLevel::Debug, format: LogFormat::Text, access: None });
         assert!(tracing::enabled!(tracing::Level::DEBUG) && !JSON.load(Ordering::Relaxed));
-        adapt(&Log { level: LogLevel::Error, format: LogFormat::Json, access: false });
+        adapt(&Log { level: LogLevel::Error, format: LogFormat::Json, access: None });
         assert!(!tracing::enabled!(tracing::Level::DEBUG) && JSON.load(Ordering::Relaxed));
     }
 

@@ -53,7 +53,7 @@ fn log(section: &Section<'_>) -> Log {
     Log {
         level: section.value("level", Word::read),
         format: section.value("format", Word::read),
-        access: section.value("access", value::switch),
+        access: section.value("access", value::or_off(value::on_or_percent)),
     }
 }
 

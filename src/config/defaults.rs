@@ -139,7 +139,11 @@ pub const KEYS: &[Key] = &[
     key("admin.verbs", "loopback", "who may use the verbs: only clients on loopback, on for everyone, or off"),
     key("log.level", "info", "error, warn, info or debug"),
     key("log.format", "json", "json or text"),
-    key("log.access", "false", "one line per exchange"),
+    key(
+        "log.access",
+        "off",
+        "a line for each exchange: on, off, or a share of those that went well, such as 1%; all others have one then",
+    ),
     key_without_default(
         "zone",
         "the zone this process runs in, whose endpoints are preferred; without it $FCGIMUX_ZONE, or none",

@@ -110,7 +110,7 @@ fn log(flags: &Flags) -> Node {
     let mut log = Vec::new();
     log.extend(flags.log_level.as_ref().map(|level| ("level", Node::text(level))));
     log.extend(flags.log_format.as_ref().map(|format| ("format", Node::text(format))));
-    log.extend(flags.access_log.then_some(("access", Node::Bool(true))));
+    log.extend(flags.access_log.then_some(("access", Node::text("on"))));
     map(log)
 }
 
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(config.listeners[1].address, socket);
         assert_eq!(config.listeners[2].address.to_string(), "127.0.0.1:9001");
         assert_eq!(config.admin.listen, None);
-        assert_eq!((config.log.level.as_str(), config.log.access), ("debug", true));
+        assert_eq!((config.log.level.as_str(), config.log.access), ("debug", Some(1.0)));
         assert_eq!(config.zone.as_deref(), Some("eu-1a"));
     }
 

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(config.admin.listen, Some("127.0.0.1:9253".parse().unwrap()));
         assert_eq!(config.admin.verbs, Verbs::Loopback);
         assert_eq!((config.zone, config.dns.servers.len()), (None, 0));
-        assert_eq!((config.log.level, config.log.format, config.log.access), (LogLevel::Info, LogFormat::Json, false));
+        assert_eq!((config.log.level, config.log.format, config.log.access), (LogLevel::Info, LogFormat::Json, None));
         assert_eq!((config.threads.get(), config.drain_deadline), (1, Duration::from_secs(25)));
     }
 

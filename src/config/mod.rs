@@ -30,6 +30,7 @@ pub use defaults::{KEYS, Key, key_at};
 pub use flags::Flags;
 pub use load::{read, read_again};
 pub use source::{endpoints_from_file, zone_from_text};
+pub use value::duration_from_text;
 pub use violation::{ConfigError, Violation, Violations};
 
 /// Everything that can be set, checked and with every default filled in.
@@ -319,8 +320,8 @@ pub struct Dns {
 pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
-    /// One line per exchange.
-    pub access: bool,
+    /// One line per exchange: for this share of those that went well, 0.0 to 1.0, and for all others. `None`: no line.
+    pub access: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

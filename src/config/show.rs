@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use super::{
     Application, Config, EndpointAddress, EndpointSource, ListenAddress, Listener, Origin, Params, Pool, ServicePort,
     node::Node,
-    value::{duration_text, percent_text, size_text},
+    value::{duration_text, on_or_percent_text, percent_text, size_text},
     word::Word,
 };
 
@@ -75,7 +75,7 @@ fn rest(config: &Config) -> Vec<(&'static str, Node)> {
             Node::map([
                 ("level", Node::text(log.level.word())),
                 ("format", Node::text(log.format.word())),
-                ("access", Node::Bool(log.access)),
+                ("access", or_off(log.access, |share| Node::text(on_or_percent_text(share)))),
             ]),
         ),
     ];
@@ -382,7 +382,7 @@ pools:
 admin: {listen: off, verbs: on}
 zone: eu-1a
 dns: {servers: [10.96.0.10, "[::1]:5353"]}
-log: {level: debug, format: text, access: true}
+log: {level: debug, format: text, access: 12.5%}
 threads: 4
 drain: {deadline: 0s}
 "##;

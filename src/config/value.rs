@@ -13,6 +13,15 @@ const SIZE_UNITS: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20
 /// What people write for "no limit" elsewhere; none of it exists here.
 const NO_LIMIT: &[&str] = &["unlimited", "infinite", "infinity", "inf", "none", "never", "no", "disabled"];
 
+/// As a flag of the command line says it: from a millisecond to a day.
+///
+/// # Errors
+/// A sentence that says what to write instead.
+pub fn duration_from_text(text: &str) -> Result<Duration, String> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    duration(Duration::from_millis(1)..=DAY)(&Node::text(text))
+}
+
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Result<Duration, String> {
     move |node| {
         let value = Duration::from_millis(with_unit(node, DURATION_UNITS, "a duration", "5s")?);
@@ -73,6 +82,20 @@ pub(super) fn switch(node: &Node) -> Result<bool, String> {
         Node::Bool(value) => Ok(*value),
         _ => Err(format!("{node} is neither true nor false")),
     }
+}
+
+/// A share from 0.0 to 1.0, of which the whole is `on`; `true` is taken for that, see [`or_off`].
+pub(super) fn on_or_percent(node: &Node) -> Result<f64, String> {
+    match node {
+        Node::Bool(true) => Ok(1.0),
+        Node::Text(text) if text == "on" => Ok(1.0),
+        _ => percent(node).map_err(|message| format!("{message}; or on")),
+    }
+}
+
+/// As [`on_or_percent`] reads it.
+pub(super) fn on_or_percent_text(share: f64) -> String {
+    if share >= 1.0 { "on".to_owned() } else { percent_text(share) }
 }
 
 /// A percentage as a share from 0.0 to 1.0.
@@ -267,6 +290,27 @@ mod tests {
             assert!(percent(&Node::text(text)).is_err(), "{text}");
         }
         assert!(percent(&Node::Float(0.2)).is_err());
+    }
+
+    #[test]
+    fn a_share_may_be_all_or_none() {
+        let read = or_off(on_or_percent);
+        for (node, share) in [
+            (Node::text("on"), Some(1.0)),
+            (Node::Bool(true), Some(1.0)),
+            (Node::text("off"), None),
+            (Node::Bool(false), None),
+            (Node::text("1%"), Some(0.01)),
+            (Node::text("0%"), Some(0.0)),
+        ] {
+            assert_eq!(read(&node), Ok(share), "{node}");
+            if let Some(share) = share {
+                assert_eq!(read(&Node::text(on_or_percent_text(share))), Ok(Some(share)));
+            }
+        }
+        for node in [Node::Integer(1), Node::Float(0.01), Node::text("yes"), Node::text("101%"), Node::Null] {
+            assert!(read(&node).unwrap_err().ends_with("; or on; or off"), "{node}");
+        }
     }
 
     #[test]

@@ -22,5 +22,6 @@ pub mod reply;
 pub mod request;
 pub mod scoreboard;
 pub mod snapshot;
+pub mod trace;
 
 pub use request::Request;

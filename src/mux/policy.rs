@@ -182,7 +182,7 @@ impl Findings {
 fn content_length(value: &[u8]) -> Result<u64, Refused> {
     let digits = value.iter().all(u8::is_ascii_digit) && value.len() < 20;
     let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
-    number.ok_or_else(|| refused(Refusal::LengthMismatch, format!("CONTENT_LENGTH is {}, not a length", show(value))))
+    number.ok_or_else(|| refused(Refusal::LengthMismatch, "CONTENT_LENGTH is no length".into()))
 }
 
 /// Bytes from the network, for a message: short, and nothing that a log could trip over.
@@ -192,7 +192,7 @@ fn show(bytes: &[u8]) -> String {
 }
 
 /// Appends PARAMS records; no pair spans two of them (fact 9.4). `params` has been inspected.
-pub(super) fn put_params(out: &mut Vec<u8>, id: u16, params: &[u8]) {
+pub fn put_params(out: &mut Vec<u8>, id: u16, params: &[u8]) {
     use crate::wire::{Kind, put_record};
     if params.len() <= MAX_CONTENT {
         if !params.is_empty() {

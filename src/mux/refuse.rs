@@ -26,6 +26,12 @@ pub enum Status {
 }
 
 impl Status {
+    /// As a number, for logs.
+    pub fn code(self) -> u16 {
+        // Every line begins with it.
+        self.line()[..3].parse().unwrap_or_default()
+    }
+
     pub const fn line(self) -> &'static str {
         match self {
             Self::BadRequest => "400 Bad Request",
@@ -119,6 +125,7 @@ mod tests {
             let mut out = vec![];
             put_response(&mut out, 7, refusal.status(), "endpoint php:9000 is down");
             let text = String::from_utf8_lossy(&out);
+            assert!(refusal.status().line().starts_with(&format!("{} ", refusal.status().code())));
             let (log, page) = text.split_once("Status: ").unwrap();
             assert!(log.contains("php:9000") && !page.contains("php:9000"));
             assert_eq!(page.contains("Retry-After"), page.starts_with("503"));

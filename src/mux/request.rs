@@ -2,8 +2,12 @@
 
 use super::policy::{Method, put_params};
 use super::reply::Finished;
+use super::trace::Trace;
 use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_pair, put_record, variable};
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+/// Longer than any method that is registered; what is longer still is no method.
+const METHOD_AT_MOST: usize = 24;
 
 /// A request of which the web server has sent all params. Its body is kept by whoever took it in.
 pub struct Request {
@@ -47,13 +51,30 @@ impl Request {
     }
 
     /// The script, for messages; lossy, and empty where the web server named none.
-    pub fn script(&self) -> std::borrow::Cow<'_, str> {
-        let last = |wanted: &[u8]| {
-            let pairs = Pairs::new(&self.params).filter_map(Result::ok);
-            pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
-        };
+    pub fn script(&self) -> Cow<'_, str> {
         // An application other than php-fpm need not be told of a file.
-        String::from_utf8_lossy(last(b"SCRIPT_FILENAME").or_else(|| last(b"SCRIPT_NAME")).unwrap_or_default())
+        let script = self.param(b"SCRIPT_FILENAME").or_else(|| self.param(b"SCRIPT_NAME")).unwrap_or_default();
+        // Apache may put the query string behind it, which is nobody's business.
+        String::from_utf8_lossy(script.split(|byte| *byte == b'?').next().unwrap_or_default())
+    }
+
+    /// The method, for messages, if it looks like one.
+    pub fn method(&self) -> Option<&str> {
+        let method = std::str::from_utf8(self.param(b"REQUEST_METHOD")?).ok()?;
+        let sound =
+            (1..=METHOD_AT_MOST).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_alphabetic());
+        sound.then_some(method)
+    }
+
+    /// The trace that it belongs to.
+    pub fn trace(&self) -> Option<Trace<'_>> {
+        self.param(b"HTTP_TRACEPARENT").and_then(Trace::parse)
+    }
+
+    /// The last of that name counts, as for PHP (fact 9.6).
+    fn param(&self, wanted: &[u8]) -> Option<&[u8]> {
+        let pairs = Pairs::new(&self.params).filter_map(Result::ok);
+        pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
     }
 
     /// Appends everything in front of the body: \[GET_VALUES\] BEGIN_REQUEST, PARAMS, empty PARAMS.
@@ -188,5 +209,19 @@ mod tests {
         assert_eq!(named.script(), "/new\u{fffd}");
         assert!(!format!("{named:?}").contains("secret"));
         assert_eq!(request(&[], false).script(), "");
+        assert_eq!(
+            request(&[(b"SCRIPT_FILENAME", b"proxy:fcgi://a:9000/a.php?token=secret")], false).script(),
+            "proxy:fcgi://a:9000/a.php"
+        );
+    }
+
+    #[test]
+    fn a_method_is_named_only_if_it_looks_like_one() {
+        let method = |value: &[u8]| request(&[(b"REQUEST_METHOD", value)], true).method().map(str::to_owned);
+        assert_eq!(method(b"PROPFIND").as_deref(), Some("PROPFIND"));
+        for bad in [&b""[..], b"GET /?secret", b"GET\n", b"\xff", &[b'A'; METHOD_AT_MOST + 1]] {
+            assert_eq!(method(bad), None);
+        }
+        assert_eq!(request(&[], true).method(), None);
     }
 }

@@ -1,11 +1,13 @@
 //! One request from its arrival to its end: a connection for it, an attempt, another one if need be, an answer.
 
 use super::{
+    access::Afterwards,
     channel::Place,
     clock,
+    course::Course,
     exchange::{Exchange, READS, Scene, WATCH_AFTER},
     outgoing::Outgoing,
-    pool::{Carrier, Facts, Leased, Waiting, Wanted},
+    pool::{Carrier, Leased, Waiting, Wanted},
     scratch,
     serve::Site,
     settle,
@@ -31,7 +33,7 @@ use crate::{
 use std::{
     future::poll_fn,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::time::timeout;
 
@@ -51,7 +53,7 @@ pub(super) enum Ended {
 /// One request and what has become of it so far.
 pub(super) struct Job {
     request: Request,
-    arrived: Instant,
+    course: Course,
     /// To php-fpm: the request as it is sent.
     outgoing: Outgoing,
     /// To others: what has been sent of its body.
@@ -59,8 +61,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(request: Request, spool: Spool, replay: Replay) -> Self {
-        Self { request, arrived: clock::now(), outgoing: Outgoing::new(spool), replay }
+    pub(super) fn new(request: Request, spool: Spool, replay: Replay, course: Course) -> Self {
+        Self { request, course, outgoing: Outgoing::new(spool), replay }
     }
 
     fn id(&self) -> u16 {
@@ -68,7 +70,7 @@ impl Job {
     }
 
     fn lasted(&self) -> Duration {
-        clock::now() - self.arrived
+        clock::now() - self.course.arrived()
     }
 }
 
@@ -80,7 +82,7 @@ impl Site {
         // Why it may have been executed already.
         let mut first: Option<Failure> = None;
         if let Err(told) = self.know_body(web, &job).await {
-            return self.unleased(web, &job, NoLease::Told(told));
+            return self.unleased(web, &mut job, NoLease::Told(told));
         }
         loop {
             let carrier = match self.lease(web, job.id(), again).await {
@@ -88,8 +90,8 @@ impl Site {
                 Err(no_lease) => {
                     return match first.filter(|_| matches!(no_lease, NoLease::Refused(_))) {
                         // 503 would say that it was not executed.
-                        Some(failure) => self.fail(web, &job, &failure),
-                        None => self.unleased(web, &job, no_lease),
+                        Some(failure) => self.fail(web, &mut job, &failure),
+                        None => self.unleased(web, &mut job, no_lease),
                     };
                 }
             };
@@ -106,6 +108,7 @@ impl Site {
                 Attempt::Unfenced => {
                     // Not counted: only so many connections can have been handed on without their fence.
                     self.pool.metrics.retried(RetryReason::Unproven);
+                    job.course.handle_retry(clock::now());
                     again = true;
                     continue;
                 }
@@ -117,7 +120,7 @@ impl Site {
                 RetryReason::Idempotent => attempts < self.pool.config().retry.attempts,
             });
             let Some(reason) = reason.filter(|reason| self.pool.may_retry(*reason)) else {
-                return self.fail(web, &job, &failure);
+                return self.fail(web, &mut job, &failure);
             };
             if reason == RetryReason::Idempotent {
                 attempts += 1;
@@ -125,6 +128,7 @@ impl Site {
             }
             unproven += u32::from(reason == RetryReason::Unproven);
             self.pool.metrics.retried(reason);
+            job.course.handle_retry(clock::now());
             again = true;
         }
     }
@@ -137,7 +141,7 @@ impl Site {
             return Ok(());
         }
         let mut alarm = self.pool.alarm();
-        let deadline = job.arrived + self.listener.read_timeout;
+        let deadline = job.course.arrived() + self.listener.read_timeout;
         poll_fn(|context| {
             let mut web = web.lock();
             if let Poll::Ready(known) = web.poll_body_begun(context, job.id()) {
@@ -192,20 +196,20 @@ impl Site {
         .await
     }
 
-    fn unleased(&self, web: &Downstream, job: &Job, why: NoLease) -> Ended {
+    fn unleased(&self, web: &Downstream, job: &mut Job, why: NoLease) -> Ended {
         match why {
             NoLease::Refused(refusal) => {
                 let why = Refused { refusal, detail: self.describe(refusal, job) };
-                self.refuse(web, job.id(), &why, &job.request.script());
+                self.refuse(web, job.id(), &why, Some(&job.request), &mut job.course);
             }
-            NoLease::Told(Told::Cut(why)) => self.refuse(web, job.id(), &why, &job.request.script()),
+            NoLease::Told(Told::Cut(why)) => self.refuse(web, job.id(), &why, Some(&job.request), &mut job.course),
             NoLease::Told(Told::Stalled) => {
                 let position = "while the request waited".into();
                 let (origin, kind, phase) = (Origin::Application, Kind::Stalled, Phase::Unsent);
                 return self.fail(web, job, &Failure { origin, kind, phase, position });
             }
             NoLease::Told(told) => {
-                self.pool.metrics.exchange(Outcome::Gone, job.lasted());
+                self.conclude(job, Outcome::Gone);
                 self.answer_abort(web, job.id(), matches!(told, Told::Aborted));
             }
         }
@@ -214,7 +218,7 @@ impl Site {
 
     /// Sends the request on one connection and relays the response.
     async fn attempt(&self, web: &Downstream, job: &mut Job, mut leased: Leased) -> Attempt {
-        let Job { request, arrived, outgoing, .. } = job;
+        let Job { request, course, outgoing, .. } = job;
         let facts = leased.facts.clone();
         let keep_conn = facts.kept && request.reusable;
         let stale = facts.idle_for > self.pool.config().connections.reprove_after;
@@ -226,16 +230,16 @@ impl Site {
         outgoing.start(request, keep_conn, &front);
         leased.upstream().await_room(outgoing.len());
         let scene = Scene { listener: &self.listener, pool: &self.pool };
-        let exchange = Exchange::new(web, &mut leased, outgoing, &scene, request, &front);
+        let exchange = Exchange::new(web, &mut leased, outgoing, &scene, request, &front, course);
         let failure = match exchange.run().await {
             Ok((reply, behind)) => {
-                self.log_access(request, Outcome::Ok, *arrived);
-                self.pool.metrics.exchange(Outcome::Ok, clock::now() - *arrived);
                 // An answer that came before the whole request had gone out: what is not read of it must not be read as
                 // records.
                 let keep_conn = keep_conn && outgoing.is_done();
-                conclude(web, request.id, GiveBack { leased, keep_conn, finished: reply.finish(), behind });
-                return Attempt::Ended(Ended::Answered(request.id));
+                course.facts = Some(facts);
+                let afterwards = self.conclude(job, Outcome::Ok);
+                give_back(web, job.id(), GiveBack { leased, keep_conn, finished: reply.finish(), behind, afterwards });
+                return Attempt::Ended(Ended::Answered(job.id()));
             }
             Err(failure) => failure,
         };
@@ -246,7 +250,8 @@ impl Site {
             leased.discard(Closed::Application, false, drop);
             return Attempt::Unfenced;
         }
-        self.note_broken(request, &facts, &failure);
+        course.facts = Some(facts);
+        self.note_broken(request, course, &failure);
         // One that was not executed says nothing about how the application answers.
         let unexecuted = failure.origin == Origin::Application && failure.retry(false).is_some();
         let closed = if unexecuted { Closed::Application } else { failure.closed() };
@@ -258,15 +263,15 @@ impl Site {
             leased.discard(closed, busy, drop);
         }
         if failure.origin == Origin::WebServer {
-            self.pool.metrics.exchange(Outcome::Gone, clock::now() - *arrived);
-            return Attempt::Ended(self.web_server_failed(web, request.id, &failure));
+            self.conclude(job, Outcome::Gone);
+            return Attempt::Ended(self.web_server_failed(web, job.id(), &failure));
         }
         Attempt::Failed(failure)
     }
 
     /// Sends the request, and its body as it comes, at a place on a shared connection, and relays the response.
     async fn share(&self, web: &Downstream, job: &mut Job, mut place: Place) -> Attempt {
-        let Job { request, arrived, replay, .. } = job;
+        let Job { request, course, replay, .. } = job;
         let facts = place.facts();
         let filter = request.role == Role::Filter; // which has a file behind its body
         let bodiless = !filter && request.body == 0 && web.lock().body_so_far(request.id) == 0;
@@ -294,15 +299,16 @@ impl Site {
         }
         replay.records().filter(|records| !records.is_empty()).into_iter().for_each(|records| place.push(records));
         let scene = Scene { listener: &self.listener, pool: &self.pool };
-        let failure = match Sharing::new(web, &place, replay, scene, request.id).run().await {
+        let failure = match Sharing::new(web, &place, replay, scene, request.id, course).run().await {
             Ok(()) => {
-                self.log_access(request, Outcome::Ok, *arrived);
-                self.pool.metrics.exchange(Outcome::Ok, clock::now() - *arrived);
-                web.lock().close_behind(request.id);
-                return Attempt::Ended(Ended::Answered(request.id));
+                course.facts = Some(facts);
+                self.conclude(job, Outcome::Ok);
+                web.lock().close_behind(job.id());
+                return Attempt::Ended(Ended::Answered(job.id()));
             }
             Err(Break::Cut(why)) => {
-                self.refuse(web, request.id, &why, &request.script());
+                course.facts = Some(facts);
+                self.refuse(web, request.id, &why, Some(request), course);
                 return Attempt::Ended(Ended::Answered(request.id));
             }
             Err(Break::Failed(failure)) => failure,
@@ -314,17 +320,21 @@ impl Site {
             // What comes next goes elsewhere, or waits until this connection has ended.
             place.is_last(Closed::Overloaded);
         }
-        self.share_failed(web, job, &facts, failure)
+        course.facts = Some(facts);
+        self.share_failed(web, job, failure)
     }
 
-    fn share_failed(&self, web: &Downstream, job: &Job, facts: &Facts, failure: Failure) -> Attempt {
-        self.note_broken(&job.request, facts, &failure);
+    fn share_failed(&self, web: &Downstream, job: &mut Job, failure: Failure) -> Attempt {
+        self.note_broken(&job.request, &job.course, &failure);
         if failure.origin == Origin::Application {
             return Attempt::Failed(failure);
         }
-        self.pool.metrics.exchange(Outcome::Gone, job.lasted());
         // Only this one may be too slow; those beside it on its connection need not be.
         let alone = failure.kind == Kind::Stalled && !self.is_dead(web);
+        if alone && failure.phase != Phase::Responding {
+            job.course.status = Some(Status::GatewayTimeout.code());
+        }
+        self.conclude(job, Outcome::Gone);
         Attempt::Ended(match alone {
             true => self.cut(web, job.id(), &failure),
             false => self.web_server_failed(web, job.id(), &failure),
@@ -341,9 +351,11 @@ impl Site {
     // ---------------------------------------------------------------- answers of our own
 
     /// The application will not answer any more: says so, if that is still possible.
-    fn fail(&self, web: &Downstream, job: &Job, failure: &Failure) -> Ended {
-        self.pool.metrics.exchange(failure.outcome(), job.lasted());
-        self.log_access(&job.request, failure.outcome(), job.arrived);
+    fn fail(&self, web: &Downstream, job: &mut Job, failure: &Failure) -> Ended {
+        if let Some(status) = failure.status() {
+            job.course.status = Some(status.code());
+        }
+        self.conclude(job, failure.outcome());
         let Some(status) = failure.status() else { return Ended::Broken(job.id(), failure.to_string()) };
         let mut out = vec![];
         put_response(&mut out, job.id(), status, &failure.to_string());
@@ -383,6 +395,15 @@ impl Site {
 
     // ---------------------------------------------------------------- words
 
+    /// The exchange is over for its web server: counted, and written down where that is wanted. What there is to be told of
+    /// its worker afterwards.
+    fn conclude(&self, job: &Job, outcome: Outcome) -> Option<Box<Afterwards>> {
+        let Job { request, course, .. } = job;
+        self.pool.metrics.exchange(outcome, job.lasted());
+        let logged = self.log_access(Some(request), course, outcome, None);
+        logged.then(|| Afterwards::new(&self.pool.name, request, course))
+    }
+
     fn describe(&self, refusal: Refusal, job: &Job) -> String {
         let pool = &self.pool.config();
         match refusal {
@@ -395,33 +416,6 @@ impl Site {
                 format!("pool {}: {what} within {waited:.1} s (queue.timeout)", pool.name)
             }
             _ => format!("pool {}: no endpoint is up", pool.name),
-        }
-    }
-
-    /// One line for an exchange that broke.
-    fn note_broken(&self, request: &Request, facts: &Facts, failure: &Failure) {
-        tracing::warn!(
-            pool = self.pool.name,
-            endpoint = %facts.target,
-            connection_age = facts.age.as_secs_f64(),
-            connection_requests = facts.used,
-            phase = ?failure.phase,
-            script = %request.script(),
-            "exchange broke: {failure}"
-        );
-    }
-
-    fn log_access(&self, request: &Request, outcome: Outcome, arrived: Instant) {
-        if self.access_log {
-            tracing::info!(
-                target: "access",
-                pool = self.pool.name,
-                outcome = outcome.label(),
-                seconds = (clock::now() - arrived).as_secs_f64(),
-                body = request.body,
-                script = %request.script(),
-                "request"
-            );
         }
     }
 }
@@ -437,7 +431,7 @@ const fn streams_of(role: Role) -> &'static [RecordKind] {
 
 /// The response is whole: the connection goes back by way of the fence. A worker does not wait for a slow web server, nor
 /// a web server for a worker.
-fn conclude(web: &Downstream, id: u16, back: GiveBack) {
+fn give_back(web: &Downstream, id: u16, back: GiveBack) {
     web.lock().close_behind(id);
     back.run();
 }
@@ -464,16 +458,17 @@ struct GiveBack {
     finished: Option<Finished>,
     /// What came behind the response.
     behind: Vec<u8>,
+    afterwards: Option<Box<Afterwards>>,
 }
 
 impl GiveBack {
     fn run(self) {
-        let Self { leased, keep_conn, finished, behind } = self;
+        let Self { leased, keep_conn, finished, behind, afterwards } = self;
         match finished.filter(Finished::clean) {
             Some(finished) if keep_conn && behind.is_empty() && leased.may_defer() => leased.defer(finished),
             Some(finished) if keep_conn => {
                 let (held, upstream) = leased.settle();
-                tokio::spawn(settle::fence(held, upstream, finished, behind));
+                tokio::spawn(settle::fence(held, upstream, finished, behind, afterwards));
             }
             Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
             Some(_) => leased.discard(Closed::Body, false, drop),

@@ -2,6 +2,7 @@
 
 use super::{
     clock,
+    course::Course,
     delivery::{Delivery, LOOK_AGAIN, SILENCE},
     outgoing::Outgoing,
     pool::{Leased, SharedPool},
@@ -46,6 +47,7 @@ pub(super) struct Exchange<'a> {
     listener: &'a Listener,
     pool: &'a Arc<SharedPool>,
     clocks: Clocks,
+    course: &'a mut Course,
     /// The application is not read from: the web server has not taken all of what came before.
     blocked: bool,
     /// A header of the response of which not all has come.
@@ -93,11 +95,13 @@ impl<'a> Exchange<'a> {
         scene: &Scene<'a>,
         request: &Request,
         front: &Front,
+        course: &'a mut Course,
     ) -> Self {
         let theirs = request.id;
         let Scene { listener, pool } = *scene;
         let now = clock::now();
         let clocks = Clocks { started: now, application: now, alarm: pool.alarm() };
+        course.handle_lease(now);
         let reply = Reply::new(outgoing.id(), theirs, front);
         Self {
             web,
@@ -108,6 +112,7 @@ impl<'a> Exchange<'a> {
             listener,
             pool,
             clocks,
+            course,
             blocked: false,
             carry: vec![],
             head: vec![],
@@ -171,6 +176,9 @@ impl<'a> Exchange<'a> {
                     self.leased.upstream().quick_acks();
                     self.clocks.application = clock::now();
                     self.pool.metrics.bytes(Direction::Request, sent);
+                    if self.outgoing.is_done() {
+                        self.course.handle_sent(self.clocks.application);
+                    }
                 }
             }
         }
@@ -240,10 +248,12 @@ impl<'a> Exchange<'a> {
         self.pool.metrics.bytes(Direction::Response, (self.head.len() + records.len()) as u64);
         // HAProxy dies of a message that nothing follows at once (docs/web-servers.md).
         let sent = if self.head.is_empty() && !self.reply.ends_with_message() {
+            self.course.handle_response(records, self.clocks.application);
             self.web.lock().respond(self.theirs, records)
         } else {
             let mut all = std::mem::take(&mut self.head);
             all.extend_from_slice(records);
+            self.course.handle_response(&all, self.clocks.application);
             if self.reply.ends_with_message() {
                 put_stderr(&mut all, self.theirs, &[]);
             }

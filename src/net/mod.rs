@@ -3,8 +3,10 @@
 //! One task per connection of a web server ([`serve`]), one per connection being opened ([`settle`]), one per pool
 //! ([`pool`]) that watches idle connections and the clock.
 
+mod access;
 mod channel;
 mod clock;
+mod course;
 mod delivery;
 mod discovery;
 mod dispatch;

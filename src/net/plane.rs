@@ -4,6 +4,7 @@
 //! something does. Then it is applied ([`Plane::apply`]), which cannot fail. The start is a change from nothing.
 
 use super::{
+    access::Sampling,
     clock::Ticker,
     discovery::Surroundings,
     listen::{self, Bound, ListenError, Place},
@@ -221,7 +222,7 @@ impl Plane {
             listener: listener.clone(),
             pool: pool.clone(),
             storage,
-            access_log: config.log.access,
+            access: config.log.access.map(Sampling::new),
             over: self.draining.child_token(),
         }
     }

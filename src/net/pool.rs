@@ -317,6 +317,7 @@ impl SharedPool {
             Directive::Ejected { endpoint, why } => {
                 let endpoint = inner.target(endpoint);
                 endpoint.ejected.store(true, Ordering::Relaxed);
+                self.metrics.failed("ejected", Some(&endpoint), &why);
                 tracing::warn!(pool = self.name, %endpoint, "endpoint is left alone: {why}; it is tried again now and then");
             }
             Directive::Returned { endpoint } => {

@@ -5,7 +5,9 @@
 //! application and for its turn to send.
 
 use super::{
+    access::Sampling,
     clock,
+    course::Course,
     dispatch::{Ended, Job},
     exchanges::Exchanges,
     pool::SharedPool,
@@ -17,6 +19,7 @@ use super::{
 use crate::{
     config::Listener,
     mux::{
+        Request,
         intake::{Intake, Limits},
         label::{Outcome, Refusal},
         refuse::{Refused, put_refusal},
@@ -45,7 +48,8 @@ pub(super) struct Site {
     pub(super) listener: Listener,
     pub(super) pool: Arc<SharedPool>,
     pub(super) storage: BodyStorage,
-    pub(super) access_log: bool,
+    /// `None`: there is no access log.
+    pub(super) access: Option<Sampling>,
     /// Cancelled when the process begins to stop, the listener is removed, or another site has its place: connections
     /// kept by web servers close, or go over to that, when nothing runs on them.
     pub(super) over: CancellationToken,
@@ -91,9 +95,12 @@ impl Site {
                         break;
                     }
                     let replay = Replay::new(self.storage.replay);
-                    exchanges.push(self.run(&web, Job::new(request, spool, replay)));
+                    let course = Course::new(clock::now(), self.access.is_some());
+                    exchanges.push(self.run(&web, Job::new(request, spool, replay, course)));
                 }
-                Next::Heard(Heard::Refused { id, why }) => self.refuse(&web, id, &why, ""),
+                Next::Heard(Heard::Refused { id, why }) => {
+                    self.refuse(&web, id, &why, None, &mut Course::new(clock::now(), false));
+                }
                 // Where another site has this one's place.
                 Next::Rest if !std::ptr::eq(&**sites.load(), self) => {
                     let (socket, requests) = web.lock().hand_over();
@@ -207,10 +214,20 @@ impl Site {
     }
 
     /// Answers in the application's stead.
-    pub(super) fn refuse(&self, web: &Downstream, id: u16, why: &Refused, script: &str) {
+    pub(super) fn refuse(
+        &self,
+        web: &Downstream,
+        id: u16,
+        why: &Refused,
+        request: Option<&Request>,
+        course: &mut Course,
+    ) {
         self.pool.metrics.refused(why.refusal);
         self.pool.metrics.exchange(Outcome::Refused, Duration::ZERO);
-        tracing::warn!(pool = self.pool.name, reason = why.refusal.label(), script, "request refused: {}", why.detail);
+        self.pool.metrics.failed(why.refusal.label(), None, &why.detail);
+        self.note_refused(request, why);
+        course.status = Some(why.refusal.status().code());
+        self.log_access(request, course, Outcome::Refused, Some(why.refusal));
         let mut out = vec![];
         put_refusal(&mut out, id, why);
         // One that has gone meanwhile is seen to by whoever reads.

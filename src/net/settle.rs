@@ -1,6 +1,7 @@
 //! Around the exchanges: how a new connection proves itself, and how a used one comes back.
 
 use super::{
+    access::Afterwards,
     clock::{self, Alarm},
     delivery::{Delivery, LOOK_AGAIN, SILENCE},
     pool::{Settled, SharedPool},
@@ -85,12 +86,20 @@ async fn shake_hands(upstream: &mut Upstream, alarm: Alarm, answers: u8) -> Resu
 
 /// Sends a fence behind a finished exchange and gives the connection back once its worker has answered, however long
 /// that takes: until then it is still at work (`fastcgi_finish_request`, fact 11). `behind`: what has come already.
-pub(super) async fn fence(held: Settled, mut upstream: Upstream, finished: Finished, behind: Vec<u8>) {
+/// `afterwards`: who is told how long.
+pub(super) async fn fence(
+    held: Settled,
+    mut upstream: Upstream,
+    finished: Finished,
+    behind: Vec<u8>,
+    afterwards: Option<Box<Afterwards>>,
+) {
     let started = Instant::now();
     let alarm = held.pool().alarm();
     let answer = ask(&mut upstream, alarm, &GET_VALUES, &mut Proof::fence(finished), &behind).await;
     if !matches!(answer, Err(Unanswered::Silent)) {
         held.pool().metrics.settle(started.elapsed());
+        afterwards.into_iter().for_each(|afterwards| afterwards.handle_settled(started.elapsed()));
     }
     conclude(held, upstream, answer);
 }
@@ -98,7 +107,7 @@ pub(super) async fn fence(held: Settled, mut upstream: Upstream, finished: Finis
 /// Asks an idle connection whether its worker is still there; where a fence is owed, by that.
 pub(super) async fn probe(held: Settled, mut upstream: Upstream) {
     if let Some(finished) = upstream.owed.take() {
-        return fence(held, upstream, finished, vec![]).await;
+        return fence(held, upstream, finished, vec![], None).await;
     }
     let limit: Duration = held.pool().config().timeouts.prove;
     let alarm = held.pool().alarm();

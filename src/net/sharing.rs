@@ -3,6 +3,7 @@
 use super::{
     channel::Place,
     clock,
+    course::Course,
     exchange::{HEAD_AT_MOST, Scene, WATCH_AFTER, web_server_broke},
     upload::Replay,
     webserver::{Downstream, Told},
@@ -31,6 +32,7 @@ pub(super) struct Sharing<'a> {
     place: &'a Place,
     replay: &'a mut Replay,
     scene: Scene<'a>,
+    course: &'a mut Course,
     /// Of the response, taken and not passed on: the beginning, until its header block is whole.
     response: Vec<u8>,
     head: Head,
@@ -60,8 +62,10 @@ impl<'a> Sharing<'a> {
         replay: &'a mut Replay,
         scene: Scene<'a>,
         theirs: u16,
+        course: &'a mut Course,
     ) -> Self {
         let now = clock::now();
+        course.handle_lease(now);
         Self {
             web,
             theirs,
@@ -69,6 +73,7 @@ impl<'a> Sharing<'a> {
             replay,
             alarm: scene.pool.alarm(),
             scene,
+            course,
             response: vec![],
             head: Head::default(),
             started: false,
@@ -188,6 +193,7 @@ impl<'a> Sharing<'a> {
             self.scene.pool.metrics.first_byte(self.application.saturating_duration_since(self.began));
         }
         self.scene.pool.metrics.bytes(Direction::Response, all.len() as u64);
+        self.course.handle_response(all, self.application);
         let sent = self.web.lock().respond(self.theirs, all);
         sent.map_err(|error| {
             let (origin, kind) = web_server_broke(&error);
