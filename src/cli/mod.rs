@@ -1,8 +1,14 @@
 //! The command line, and how a process that cannot run says so. A file for each thing that it can be told to do.
 
+mod bench;
+mod call;
 mod check;
+mod client;
 mod completions;
+mod doctor;
 mod serve;
+mod tool;
+mod top;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -29,9 +35,13 @@ Examples:
   fcgimux --upstream 10.0.0.7:9000,10.0.0.8:9000 --listen /run/php.sock
   fcgimux --config /etc/fcgimux.yaml
   fcgimux check /etc/fcgimux.yaml
+  fcgimux doctor php:9000
+      looks at php-fpm there, and says what to set on both sides
+  fcgimux call /run/fcgimux.sock /srv/www/index.php -v
+      sends one request, as curl would
 
 Exit codes: 0 ended as asked to; 1 could not run; 64 the command line or the configuration is wrong;
-66 a file cannot be read.";
+66 a file cannot be read; those of a command: fcgimux COMMAND --help.";
 
 /// Carries the FastCGI requests of an unmodified web server over a few kept connections to php-fpm.
 ///
@@ -54,6 +64,10 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
+    Call(call::Call),
+    Doctor(doctor::Doctor),
+    Bench(bench::Bench),
+    Top(top::Top),
     Completions(completions::Completions),
 }
 
@@ -62,6 +76,10 @@ impl Command {
     fn run(self, zone: Option<String>) -> ExitCode {
         match self {
             Self::Check(check) => check.run(zone),
+            Self::Call(call) => call.run(),
+            Self::Doctor(doctor) => doctor.run(),
+            Self::Bench(bench) => bench.run(),
+            Self::Top(top) => top.run(),
             Self::Completions(completions) => completions.run(),
         }
     }
