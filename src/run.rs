@@ -26,6 +26,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
     task::JoinHandle,
+    time::Instant,
 };
 
 /// Why the program could not run, or not to its end.
@@ -103,7 +104,7 @@ fn run_on(
         let _entered = runtime.enter();
         Net::start(config, &metrics)?
     };
-    let process = Arc::new(Running::new(&net, runtime.handle().clone()));
+    let process = Arc::new(Running::new(&net, runtime.handle().clone(), &metrics));
     let admin = start_admin(admin, &metrics, &process)?;
     tracing::info!(config = %config, "fcgimux {} serves", env!("CARGO_PKG_VERSION"));
     let running = reload::Running { net: net.clone(), metrics, config: config.clone() };
@@ -162,11 +163,12 @@ struct Running {
     view: View,
     data_plane: Handle,
     draining: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 impl Running {
-    fn new(net: &Net, data_plane: Handle) -> Self {
-        Self { view: net.view(), data_plane, draining: AtomicBool::new(false) }
+    fn new(net: &Net, data_plane: Handle, metrics: &Arc<Metrics>) -> Self {
+        Self { view: net.view(), data_plane, draining: AtomicBool::new(false), metrics: metrics.clone() }
     }
 }
 
@@ -204,8 +206,12 @@ impl admin::Process for Running {
 
     fn ping(&self) -> oneshot::Receiver<()> {
         let (told, answer) = oneshot::channel();
-        // An answer that nobody waits for any more is none.
-        self.data_plane.spawn(async move { _ = told.send(()) });
+        let (asked, metrics) = (Instant::now(), self.metrics.clone());
+        self.data_plane.spawn(async move {
+            metrics.event_loop_lag(asked.elapsed());
+            // An answer that nobody waits for any more is none.
+            _ = told.send(());
+        });
         answer
     }
 

@@ -3,13 +3,17 @@
 
 mod admin;
 mod applications;
+mod command;
 mod discovery;
 mod discovery_kubernetes;
 mod facts;
 mod generic;
 mod generic_facts;
 mod limits;
+mod logging;
+mod monitoring;
 mod multiplex;
+mod page;
 mod reload;
 mod scopes;
 mod smuggling;

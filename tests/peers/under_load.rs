@@ -3,6 +3,7 @@
 mod bodies;
 mod budget;
 mod fleet;
+mod monitoring;
 mod multiplex;
 mod reconfigure;
 mod recycling;
