@@ -256,9 +256,10 @@ impl Site {
         let unexecuted = failure.origin == Origin::Application && failure.retry(false).is_some();
         let closed = if unexecuted { Closed::Application } else { failure.closed() };
         let busy = failure.leaves_worker_busy();
-        if failure.origin == Origin::WebServer || matches!(failure.kind, Kind::Timeout(_)) {
+        let given_up = failure.origin == Origin::WebServer || matches!(failure.kind, Kind::Timeout(_));
+        if given_up && request.body > 0 {
             let outgoing = std::mem::replace(outgoing, Outgoing::new(Spool::default()));
-            tokio::spawn(abandon(leased, outgoing, request.body > 0, closed));
+            tokio::spawn(abandon(leased, outgoing, closed));
         } else {
             leased.discard(closed, busy, drop);
         }
@@ -477,17 +478,15 @@ impl GiveBack {
     }
 }
 
-/// Ends an exchange that goes no further. A body must arrive whole or not at all, for it is executed with what has come
-/// of it (fact 10.6): once begun it is sent to its end, and the connection stays until all of it has arrived.
-async fn abandon(mut leased: Leased, mut outgoing: Outgoing, has_body: bool, closed: Closed) {
-    if has_body {
-        let upstream = leased.upstream();
-        while !(outgoing.is_done() && upstream.has_delivered()) {
-            // No event tells of an acknowledgement; hence the look at times.
-            let ended = timeout(LOOK, poll_fn(|context| poll_deliver(context, upstream, &mut outgoing))).await;
-            if ended.is_ok() {
-                break;
-            }
+/// Ends an exchange with a body that goes no further. A body must arrive whole or not at all, for it is executed with what
+/// has come of it (fact 10.6): once begun it is sent to its end, and the connection stays until all of it has arrived.
+async fn abandon(mut leased: Leased, mut outgoing: Outgoing, closed: Closed) {
+    let upstream = leased.upstream();
+    while !(outgoing.is_done() && upstream.has_delivered()) {
+        // No event tells of an acknowledgement; hence the look at times.
+        let ended = timeout(LOOK, poll_fn(|context| poll_deliver(context, upstream, &mut outgoing))).await;
+        if ended.is_ok() {
+            break;
         }
     }
     leased.discard(closed, true, drop);
