@@ -223,7 +223,7 @@ impl Site {
         course: &mut Course,
     ) {
         self.pool.metrics.refused(why.refusal);
-        self.pool.metrics.exchange(Outcome::Refused, Duration::ZERO);
+        self.pool.metrics.exchange(Outcome::Refused, clock::now() - course.arrived());
         self.pool.metrics.failed(why.refusal.label(), None, &why.detail);
         self.note_refused(request, why);
         course.status = Some(why.refusal.status().code());
