@@ -254,7 +254,8 @@ mod tests {
         let twice = endpoints("[{dns: \"php:1\"}, {dns: \"PHP:1\"}]");
         assert!(twice.contains("endpoints[1]: dns php:1 stands here a second time"), "{twice}");
         assert!(endpoints("[{socket: /run/fcgimux.sock}]").contains("own listeners"));
-        assert!(endpoints("[{dns: \"a:1\", socket: /b}]").contains("one of: dns, srv, service, address, socket, file"));
+        let both = endpoints("[{dns: \"a:1\", socket: /b}]");
+        assert!(both.contains("one of: dns, srv, service, address, socket, file; here are dns and socket"), "{both}");
         assert!(
             endpoints("[php:9000]").contains("with keys: dns, srv, service, port, address, socket, file, weight, zone")
         );

@@ -99,7 +99,11 @@ fn origin(section: &Section<'_>) -> Option<Origin> {
     let [name] = given.as_slice() else {
         if section.is_sound_here() {
             let known: Vec<&str> = ORIGINS.iter().copied().filter(|name| section.knows(name)).collect();
-            section.complain_here(format!("an endpoint has one of: {}", known.join(", ")));
+            let found = match given.as_slice() {
+                [] => String::new(),
+                several => format!("; here are {}: make an item of each", several.join(" and ")),
+            };
+            section.complain_here(format!("an endpoint has one of: {}{found}", known.join(", ")));
         }
         return None;
     };
