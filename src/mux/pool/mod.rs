@@ -402,10 +402,10 @@ impl<W, C> Pool<W, C> {
     /// Always in the future behind a [`Pool::tick`]: what cannot be mended by time passing is not waited for.
     pub fn next_deadline(&self) -> Option<Instant> {
         let next = |seen, limit: Duration| self.coming_since(seen).next().map(|(since, _)| *since + limit);
-        let hangs = [next(self.late, PATIENCE), next(self.scarce, SCARCE)].into_iter().flatten();
-        let hangs = hangs.min().filter(|_| !self.queue.is_empty());
+        let hangs =
+            if self.queue.is_empty() { [None, None] } else { [next(self.late, PATIENCE), next(self.scarce, SCARCE)] };
         let own = [self.reap_at, self.fence_at, self.beat_at, self.retry_at, self.ramp_at];
-        own.into_iter().chain([self.queue.next_deadline(), hangs, self.waits_for_better()]).flatten().min()
+        own.into_iter().chain(hangs).chain([self.queue.next_deadline(), self.waits_for_better()]).flatten().min()
     }
 
     // ---------------------------------------------------------------- getters
