@@ -7,15 +7,15 @@ use crate::support::{Fcgimux, Load, Nginx, PhpFpm, Request, bounded, in_three_at
 fn the_page_says_what_the_metrics_say() {
     bounded(LIMIT, || {
         let php = PhpFpm::pool(2).start();
-        let mux = Fcgimux::to(php.address()).pool("connections: {per_endpoint: 2}").pool("queue: {depth: 4}").start();
+        let mux = Fcgimux::to(php.address()).pool("connections: {per_endpoint: 2}").pool("queue: {depth: 5}").start();
         let nginx = Nginx::site(&php.scripts(), mux.socket()).start();
         let mut browser = Browser::start();
         browser.open_page(&mux);
-        // Some are refused: ten at once, of which two run and four wait.
+        // Some are refused: ten at once, of which two run and five wait.
         let load = Load::on(nginx.address(), |_| Request::echo("GET", 10).micros(5_000)).clients(10).count(300);
         assert!(load.run().ok > 0);
 
-        // Two run, three wait, and nothing moves for a while.
+        // Two run, three wait, and nothing moves for a while. All five wait at first where no connection is at hand.
         let slow = Load::on(nginx.address(), |_| Request::echo("GET", 10).micros(3_000_000));
         let slow = slow.clients(5).count(5).start();
         wait_until("three wait", || mux.metrics().sum("fcgimux_queue_depth", &[]) == 3.0);
@@ -43,7 +43,7 @@ fn the_page_says_what_the_metrics_say() {
         let failed = browser.text("[data-figure=failures] small");
         assert_eq!(failed, format!("{refused} in 15 min"), "all of them were refused");
         let last = browser.text("[data-figure=last-failure]");
-        assert!(last.contains("queue_full: pool default: 4 requests wait already (queue.depth)"), "{last}");
+        assert!(last.contains("queue_full: pool default: 5 requests wait already (queue.depth)"), "{last}");
         for (id, side) in [("time-wait-upstream", "upstream"), ("time-wait-downstream", "downstream")] {
             let count = metrics.sum("fcgimux_time_wait_sockets", &[("side", side)]);
             assert_eq!(browser.text(&format!("#{id}")), count.to_string(), "{side}");
