@@ -49,9 +49,9 @@ pub struct Reply {
     ours: u16,
     /// The web server's id.
     theirs: u16,
-    /// A GET_VALUES_RESULT is due before the response.
-    proof_due: bool,
-    /// The one before is owed it: until then it may still write (fact 11.2).
+    /// So many GET_VALUES_RESULT are due before the response.
+    proofs_due: u8,
+    /// The first is owed to the exchange before: until it comes that may still write (fact 11.2).
     strays_allowed: bool,
     head: Head,
     /// Type of the last record that goes on.
@@ -90,18 +90,13 @@ impl Finished {
 impl Reply {
     /// `front`: what the request was sent with in front of it.
     pub fn new(ours: u16, theirs: u16, front: &Front) -> Self {
-        let (proof_due, strays_allowed) = match front {
-            Front::Nothing => (false, false),
-            Front::GetValues => (true, false),
-            Front::Fence(_) => (true, true),
-        };
         Self {
             scanner: Scanner::default(),
             current: Current::Skip,
             ours,
             theirs,
-            proof_due,
-            strays_allowed,
+            proofs_due: front.questions(),
+            strays_allowed: front.is_fence(),
             head: Head::default(),
             last: None,
             started: false,
@@ -211,13 +206,13 @@ impl Reply {
 
     fn judge(&mut self, header: Header) -> Result<Current, ReplyError> {
         match header.kind {
-            Kind::GetValuesResult if header.id == MANAGEMENT_ID && self.proof_due => Ok(Current::Proof),
+            Kind::GetValuesResult if header.id == MANAGEMENT_ID && self.proof_due() => Ok(Current::Proof),
             Kind::Stdout | Kind::Stderr | Kind::EndRequest if header.id != self.ours => {
-                self.strays |= !(self.proof_due && self.strays_allowed);
+                self.strays |= !self.strays_allowed;
                 Ok(Current::Skip)
             }
             // Before the answer to what stands in front of the request there is no answer to the request.
-            Kind::Stdout | Kind::Stderr | Kind::EndRequest if self.proof_due => Err(ReplyError::Kind(header.kind)),
+            Kind::Stdout | Kind::Stderr | Kind::EndRequest if self.proof_due() => Err(ReplyError::Kind(header.kind)),
             Kind::EndRequest if header.content != END_BODY_LEN as u16 => Err(ReplyError::EndLength(header.content)),
             Kind::EndRequest if self.head.is_cut() => Err(ReplyError::Head),
             Kind::EndRequest => Ok(Current::End),
@@ -230,7 +225,7 @@ impl Reply {
     fn finish_record(&mut self) {
         if self.scanner.at_boundary() {
             match self.current {
-                Current::Proof => self.proof_due = false,
+                Current::Proof => (self.proofs_due, self.strays_allowed) = (self.proofs_due - 1, false),
                 Current::End => self.ended = true,
                 Current::Output | Current::Forward | Current::Skip => {}
             }
@@ -252,9 +247,9 @@ impl Reply {
         self.started
     }
 
-    /// The GET_VALUES in front of the request has not been answered: the request was not executed (rule R12).
+    /// Of the GET_VALUES in front of the request not all have been answered: the request was not executed (rule R12).
     pub fn proof_due(&self) -> bool {
-        self.proof_due
+        self.proofs_due > 0
     }
 
     pub fn ended(&self) -> bool {
@@ -263,7 +258,7 @@ impl Reply {
 
     /// The token, once the response has ended.
     pub fn finish(self) -> Option<Finished> {
-        let clean = !self.strays && !self.proof_due;
+        let clean = !self.strays && !self.proof_due();
         self.ended.then_some(Finished { clean })
     }
 

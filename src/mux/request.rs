@@ -34,7 +34,7 @@ pub struct Framing<'a> {
     pub front: &'a Front,
 }
 
-/// What goes in front of a request, in the same write.
+/// What goes in front of a request, in the same write if nothing else is said.
 #[derive(Debug)]
 pub enum Front {
     Nothing,
@@ -42,6 +42,42 @@ pub enum Front {
     GetValues,
     /// The same, and the fence that the connection owes for the exchange before this one.
     Fence(Finished),
+    /// Two, the first of them a fence where one is owed, and the request is held back until both are answered. A worker that
+    /// is told to stop answers one more and leaves; one that has answered two will read the request (fact 12.5). For those
+    /// whose end by a reset would not say whether they were executed.
+    Twice(Option<Finished>),
+}
+
+impl Front {
+    /// `owed`: the fence of the exchange before; `kept`: the application answers GET_VALUES and stays; `stale`: it may have
+    /// gone unnoticed.
+    pub fn choose(request: &Request, owed: Option<Finished>, kept: bool, stale: bool) -> Self {
+        match owed {
+            owed if kept && !request.reusable => Self::Twice(owed),
+            Some(finished) => Self::Fence(finished),
+            None if kept && (stale || !request.idempotent()) => Self::GetValues,
+            None => Self::Nothing,
+        }
+    }
+
+    /// How many GET_VALUES it is.
+    pub fn questions(&self) -> u8 {
+        match self {
+            Self::Nothing => 0,
+            Self::GetValues | Self::Fence(_) => 1,
+            Self::Twice(_) => 2,
+        }
+    }
+
+    /// The exchange before this one may still write until the first is answered (fact 11.2).
+    pub fn is_fence(&self) -> bool {
+        matches!(self, Self::Fence(_) | Self::Twice(Some(_)))
+    }
+
+    /// Bytes that are sent, and answered, before the request is.
+    pub fn held_behind(&self) -> Option<usize> {
+        matches!(self, Self::Twice(_)).then_some(usize::from(self.questions()) * GET_VALUES.len())
+    }
 }
 
 impl Request {
@@ -77,13 +113,10 @@ impl Request {
         pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
     }
 
-    /// Appends everything in front of the body: \[GET_VALUES\] BEGIN_REQUEST, PARAMS, empty PARAMS.
+    /// Appends everything in front of the body: GET_VALUES as many as there are to be, BEGIN_REQUEST, PARAMS, empty PARAMS.
     pub fn put_head(&self, out: &mut Vec<u8>, framing: Framing<'_>) {
         out.reserve(self.params.len() + 96);
-        match framing.front {
-            Front::Nothing => {}
-            Front::GetValues | Front::Fence(_) => out.extend_from_slice(&GET_VALUES),
-        }
+        (0..framing.front.questions()).for_each(|_| out.extend_from_slice(&GET_VALUES));
         let begin = BeginRequest { role: self.role, keep_conn: framing.keep_conn };
         put_record(out, Kind::BeginRequest, framing.id, &begin.encode());
         put_params(out, framing.id, &self.params);
@@ -191,6 +224,24 @@ mod tests {
         let records = records(&out);
         assert_eq!(records[0], get_values());
         assert_eq!(records[1..], head(&request, false, true));
+    }
+
+    #[test]
+    fn what_a_reset_would_not_tell_of_is_held_back_behind_two_get_values() {
+        let mut request = request(&[], true);
+        let chosen = |request: &Request, stale| Front::choose(request, None, true, stale);
+        assert!(matches!(chosen(&request, false), Front::Nothing));
+        assert!(matches!(chosen(&request, true), Front::GetValues));
+        request.method = Method::Other;
+        assert!(matches!(chosen(&request, false), Front::GetValues));
+        request.reusable = false;
+        let front = chosen(&request, false);
+        assert!(matches!(front, Front::Twice(None)) && !front.is_fence());
+        assert!(matches!(Front::choose(&request, None, false, true), Front::Nothing), "an old PHP closes behind one");
+        let mut out = vec![];
+        request.put_head(&mut out, Framing { id: 77, keep_conn: false, front: &front });
+        assert_eq!(records(&out)[..2], [get_values(), get_values()]);
+        assert_eq!(records(&out[..front.held_behind().unwrap()]).len(), 2);
     }
 
     #[test]

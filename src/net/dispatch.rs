@@ -222,11 +222,7 @@ impl Site {
         let facts = leased.facts.clone();
         let keep_conn = facts.kept && request.reusable;
         let stale = facts.idle_for > self.pool.config().connections.reprove_after;
-        let front = match leased.upstream().owed.take() {
-            Some(finished) => Front::Fence(finished),
-            None if facts.kept && (stale || !request.idempotent()) => Front::GetValues,
-            None => Front::Nothing,
-        };
+        let front = Front::choose(request, leased.upstream().owed.take(), facts.kept, stale);
         outgoing.start(request, keep_conn, &front);
         leased.upstream().await_room(outgoing.len());
         let scene = Scene { listener: &self.listener, pool: &self.pool };
@@ -244,7 +240,7 @@ impl Site {
             Err(failure) => failure,
         };
         // The connection ended with the exchange before (pm.max_requests, a reload), as the fence would have told.
-        if matches!(front, Front::Fence(_)) && failure.retry(false).is_some() {
+        if front.is_fence() && failure.retry(false).is_some() {
             tracing::debug!(pool = self.pool.name, "connection is not used again: {failure}");
             self.pool.fence_unanswered(facts.target.index);
             leased.discard(Closed::Application, false, drop);
@@ -257,7 +253,7 @@ impl Site {
         let closed = if unexecuted { Closed::Application } else { failure.closed() };
         let busy = failure.leaves_worker_busy();
         let given_up = failure.origin == Origin::WebServer || matches!(failure.kind, Kind::Timeout(_));
-        if given_up && request.body > 0 {
+        if given_up && request.body > 0 && !outgoing.is_held() {
             let outgoing = std::mem::replace(outgoing, Outgoing::new(Spool::default()));
             tokio::spawn(abandon(leased, outgoing, closed));
         } else {

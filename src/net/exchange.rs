@@ -141,6 +141,7 @@ impl<'a> Exchange<'a> {
     fn failure(&self, origin: Origin, kind: Kind) -> Failure {
         let phase = match () {
             () if self.started => Phase::Responding,
+            () if self.outgoing.is_held() => Phase::Unsent,
             () if self.reply.proof_due() => Phase::Unproven,
             () => Phase::Sent,
         };
@@ -157,6 +158,10 @@ impl<'a> Exchange<'a> {
         for _ in 0..READS {
             match self.poll_relay(context) {
                 Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(false)) if self.outgoing.is_held() && !self.reply.proof_due() => {
+                    self.outgoing.release();
+                    self.poll_send(context);
+                }
                 Poll::Ready(Ok(false)) => {}
                 Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                 Poll::Pending => return self.poll_rest(context),
@@ -167,7 +172,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) {
-        while !self.outgoing.is_done() && self.send_error.is_none() {
+        while !self.outgoing.is_waiting() && self.send_error.is_none() {
             let upstream = self.leased.upstream();
             match self.outgoing.poll_send(context, &mut upstream.socket) {
                 Poll::Pending => return,
@@ -309,7 +314,7 @@ impl<'a> Exchange<'a> {
             self.pool.silent(&self.leased.facts.target);
         }
         let timeouts = &self.pool.config().timeouts;
-        match self.repeatable {
+        match self.repeatable || self.outgoing.is_held() {
             true if silent >= timeouts.connect => Err((Origin::Application, Kind::Silent(silent))),
             false if silent >= timeouts.prove => Err((Origin::Application, Kind::Timeout("prove"))),
             _ => Ok(()),

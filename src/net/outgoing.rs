@@ -22,11 +22,13 @@ pub(super) struct Outgoing {
     spool: Spool,
     /// Bytes of head, file and memory, in this order, that have been sent.
     sent: u64,
+    /// Of the head only so many bytes may go out yet.
+    held_behind: Option<usize>,
 }
 
 impl Outgoing {
     pub(super) fn new(spool: Spool) -> Self {
-        Self { head: vec![], spool, sent: 0 }
+        Self { head: vec![], spool, sent: 0, held_behind: None }
     }
 
     /// Our request id.
@@ -37,7 +39,7 @@ impl Outgoing {
     /// From the beginning, on another connection perhaps.
     pub(super) fn start(&mut self, request: &Request, keep_conn: bool, front: &Front) {
         self.head.clear();
-        self.sent = 0;
+        (self.sent, self.held_behind) = (0, front.held_behind());
         request.put_head(&mut self.head, Framing { id: self.spool.id(), keep_conn, front });
     }
 
@@ -51,6 +53,21 @@ impl Outgoing {
 
     pub(super) fn is_done(&self) -> bool {
         self.sent == self.len()
+    }
+
+    /// Nothing of the request itself has gone out, or may yet.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_behind.is_some()
+    }
+
+    /// All that may go out has.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_done() || self.held_behind.is_some_and(|held| self.sent == held as u64)
+    }
+
+    /// What stands in front of the request has been answered.
+    pub(super) fn release(&mut self) {
+        self.held_behind = None;
     }
 
     /// Sends once; how many bytes went.
@@ -67,6 +84,9 @@ impl Outgoing {
         let head = self.head.len() as u64;
         let from =
             |bytes: &[u8], start: u64| usize::try_from(self.sent.saturating_sub(start)).map(|at| at.min(bytes.len()));
+        if let Some(held) = self.held_behind {
+            return socket.try_send(&self.head[self.sent as usize..held]);
+        }
         match self.spool.file() {
             Some((file, len)) if self.sent >= head && self.sent < head + len => {
                 let mut offset = (self.sent - head) as i64;

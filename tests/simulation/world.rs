@@ -105,7 +105,15 @@ struct Connection {
 #[derive(Debug)]
 enum State {
     Waiting(WaiterKey),
-    Leased { lease: Lease<()>, link: Link, reply: Reply, keep: bool, spell: u64 },
+    /// `held`: the request, as long as it must not go out.
+    Leased {
+        lease: Lease<()>,
+        link: Link,
+        reply: Reply,
+        held: Option<Ask>,
+        keep: bool,
+        spell: u64,
+    },
     Served,
     Refused,
     Failed,

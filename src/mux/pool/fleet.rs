@@ -174,6 +174,8 @@ impl<W, C> Pool<W, C> {
         if self.endpoints[index].health.ended_well() {
             self.returned(index, now);
             self.rank(index);
+            // What rests there was for nobody as long as one was on trial.
+            self.serve(now);
         }
     }
 
@@ -261,18 +263,24 @@ impl<W, C> Pool<W, C> {
         let mut slow = false;
         for index in self.indices() {
             if self.endpoints[index].slow_since.is_some() {
-                let endpoint = &mut self.endpoints[index];
-                if endpoint.reckon_share(self.slow_start, now) {
-                    slow = true;
-                } else {
-                    // What it was given while it had less of a claim is over with.
-                    endpoint.served = endpoint.served.min(self.served + endpoint.load(1));
-                    endpoint.opened = endpoint.opened.min(self.opened + endpoint.load(1));
-                }
+                slow |= self.reckon_share(index, now);
                 self.rank(index);
             }
         }
         self.ramp_at = self.slow_start.filter(|_| slow).map(|whole| now + whole / STEPS);
+    }
+
+    /// Works out the share of an endpoint; returns whether it is still starting slowly.
+    fn reckon_share(&mut self, index: usize, now: Instant) -> bool {
+        let endpoint = &mut self.endpoints[index];
+        let was_slow = endpoint.slow_since.is_some();
+        let is_slow = endpoint.reckon_share(self.slow_start, now);
+        if was_slow && !is_slow {
+            // What it was given while it had less of a claim is over with.
+            endpoint.served = endpoint.served.min(self.served + endpoint.load(1));
+            endpoint.opened = endpoint.opened.min(self.opened + endpoint.load(1));
+        }
+        is_slow
     }
 
     /// A request that waits may be served some time: there is an endpoint that answers, or none at all is known yet.
@@ -322,9 +330,10 @@ impl<W, C> Pool<W, C> {
         let returns = endpoint.leaving && !member.leaving;
         (endpoint.named, endpoint.leaving) = (true, member.leaving);
         (endpoint.weight, endpoint.near) = (member.weight, member.near);
-        endpoint.reckon_share(self.slow_start, now);
+        self.reckon_share(index, now);
         if returns {
             // Another application may have come at the same address.
+            let endpoint = &mut self.endpoints[index];
             endpoint.forget_manners();
             endpoint.forget_talents();
             self.start_slowly(index, now);
@@ -334,9 +343,8 @@ impl<W, C> Pool<W, C> {
 
     fn start_slowly(&mut self, index: usize, now: Instant) {
         if let Some(whole) = self.slow_start {
-            let endpoint = &mut self.endpoints[index];
-            endpoint.start_slowly(self.served, now);
-            endpoint.reckon_share(self.slow_start, now);
+            self.endpoints[index].start_slowly(self.served, now);
+            self.reckon_share(index, now);
             self.ramp_at.get_or_insert(now + whole / STEPS);
         }
     }

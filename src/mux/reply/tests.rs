@@ -57,21 +57,29 @@ enum Before {
     Nothing,
     GetValues,
     Fence,
+    Twice,
+    FenceTwice,
 }
-use Before::{Fence, GetValues, Nothing};
+use Before::{Fence, FenceTwice, GetValues, Nothing, Twice};
+
+const BEFORE: [Before; 5] = [Nothing, GetValues, Fence, Twice, FenceTwice];
 
 fn reply(before: Before) -> Reply {
     let front = match before {
         Nothing => Front::Nothing,
         GetValues => Front::GetValues,
         Fence => Front::Fence(Finished { clean: true }),
+        Twice => Front::Twice(None),
+        FenceTwice => Front::Twice(Some(Finished { clean: true })),
     };
     Reply::new(OURS, THEIRS, &front)
 }
 
 /// The same by records that are cut out of the whole first.
 fn model(bytes: &[u8], before: Before) -> Outcome {
-    let mut proof_due = before != Nothing;
+    let mut proofs_due = [Nothing, GetValues, Twice].iter().position(|one| *one == before).unwrap_or(0);
+    proofs_due += usize::from(before == Fence) + 2 * usize::from(before == FenceTwice);
+    let mut owed = matches!(before, Fence | FenceTwice);
     let (mut forwarded, mut at, mut strays, mut ended, mut error) = (vec![], 0, false, false, None);
     let mut text = vec![];
     while !ended && error.is_none() && at < bytes.len() {
@@ -85,8 +93,11 @@ fn model(bytes: &[u8], before: Before) -> Outcome {
         let (record, whole) = (&rest[..len.min(rest.len())], len <= rest.len());
         let of_us = header.id == OURS;
         match header.kind {
-            Kind::GetValuesResult if header.id == 0 && proof_due => proof_due = !whole,
-            Kind::Stdout | Kind::Stderr | Kind::EndRequest if of_us && proof_due => {
+            Kind::GetValuesResult if header.id == 0 && proofs_due > 0 => {
+                proofs_due -= usize::from(whole);
+                owed &= !whole;
+            }
+            Kind::Stdout | Kind::Stderr | Kind::EndRequest if of_us && proofs_due > 0 => {
                 error = Some(ReplyError::Kind(header.kind));
             }
             Kind::EndRequest if of_us && header.content != 8 => error = Some(ReplyError::EndLength(header.content)),
@@ -99,12 +110,13 @@ fn model(bytes: &[u8], before: Before) -> Outcome {
                     text.extend_from_slice(&content[..content.len().min(header.content.into())]);
                 }
             }
-            Kind::Stdout | Kind::Stderr | Kind::EndRequest => strays |= !(proof_due && before == Fence),
+            Kind::Stdout | Kind::Stderr | Kind::EndRequest => strays |= !owed,
             other => error = Some(ReplyError::Kind(other)),
         }
         at += record.len();
     }
     let left = if error.is_some() { vec![] } else { bytes[at..].to_vec() };
+    let proof_due = proofs_due > 0;
     let clean = ended.then_some(!strays && !proof_due);
     Outcome { started: !forwarded.is_empty(), forwarded, left, error, ended, clean, proof_due }
 }
@@ -174,13 +186,18 @@ fn the_request_is_unproven_until_the_answer_is_whole() {
     assert!(before.proof_due && !before.started);
     let behind = read(reply(GetValues), [&proof[..]]);
     assert!(!behind.proof_due && !behind.started);
+    for twice in [Twice, FenceTwice] {
+        assert!(read(reply(twice), [&proof[..]]).proof_due, "one of two");
+        let answered = read(reply(twice), [&proof.repeat(2)[..], &response(OURS)]);
+        assert_eq!((answered.forwarded, answered.clean), (response(THEIRS), Some(true)));
+    }
     // An empty answer is one (a header alone).
     assert!(!read(reply(GetValues), [&record(Kind::GetValuesResult, 0, &[], 0)[..]]).proof_due);
 }
 
 #[test]
 fn a_response_in_front_of_the_answer_that_is_due_is_an_error() {
-    for before in [GetValues, Fence] {
+    for before in [GetValues, Fence, Twice, FenceTwice] {
         let outcome = read(reply(before), [&response(OURS)[..]]);
         assert_eq!((outcome.forwarded.len(), outcome.error), (0, Some(ReplyError::Kind(Kind::Stdout))));
         let outcome = read(reply(before), [&end(OURS, 0)[..]]);
@@ -197,6 +214,10 @@ fn what_the_exchange_before_still_writes_is_dropped_up_to_the_answer_of_its_fenc
     assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(false)), "behind it that must not come");
     let outcome = read(reply(GetValues), [&[&stray[..], &proof(), &response(OURS)].concat()[..]]);
     assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(false)), "nor where nothing is owed");
+    let outcome = read(reply(FenceTwice), [&[&stray[..], &proof(), &proof(), &response(OURS)].concat()[..]]);
+    assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(true)));
+    let outcome = read(reply(FenceTwice), [&[&proof()[..], &stray, &proof(), &response(OURS)].concat()[..]]);
+    assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(false)), "nor between the two answers");
 }
 
 #[test]
@@ -288,13 +309,13 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn any_split_of_the_bytes_gives_what_the_model_says(
-        answered: bool,
-        before in prop::sample::select(vec![Nothing, GetValues, Fence]),
+        answers in 0_usize..3,
+        before in prop::sample::select(&BEFORE[..]),
         pieces in prop::collection::vec(piece(), 0..10),
         cut_off in 0_usize..20,
         sizes in prop::collection::vec(1_usize..100, 1..20),
     ) {
-        let mut bytes = if answered { proof() } else { vec![] };
+        let mut bytes = proof().repeat(answers);
         bytes.extend(pieces.concat());
         bytes.truncate(bytes.len().saturating_sub(cut_off));
         let wanted = model(&bytes, before);
@@ -397,12 +418,12 @@ impl<'a> Slices<'a> for (&'a [u8], &'a [u8]) {
 proptest! {
     #[test]
     fn cutting_changes_no_content(
-        before in prop::sample::select(vec![Nothing, GetValues, Fence]),
+        before in prop::sample::select(&BEFORE[..]),
         pieces in prop::collection::vec(piece(), 0..10),
         cut_off in 0_usize..20,
         sizes in prop::collection::vec(1_usize..100, 1..20),
     ) {
-        let mut bytes = if before == Nothing { vec![] } else { proof() };
+        let mut bytes = proof().repeat(reply(before).proofs_due.into());
         bytes.extend(pieces.concat());
         bytes.truncate(bytes.len().saturating_sub(cut_off));
         let wanted = model(&bytes, before);

@@ -147,6 +147,8 @@ impl World {
         };
         let stale = idle_for > self.config.connections.reprove_after;
         let front = match upstream.owed.take() {
+            // PHP may leave a body unread in part.
+            owed if kept && has_body => Front::Twice(owed),
             Some(finished) => Front::Fence(finished),
             None if kept && (stale || !idempotent) => Front::GetValues,
             None => Front::Nothing,
@@ -157,18 +159,19 @@ impl World {
         self.leased[host] += 1;
         let application = &self.applications[host];
         let free = application.is_waiting_on(link) || application.has_ended(link) || self.gone(link);
-        assert!(free || !kept || matches!(front, Front::Fence { .. }), "leased while its worker is at work");
+        assert!(free || !kept || front.is_fence(), "leased while its worker is at work");
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         let (id, keep) = (self.next_id, kept && !has_body);
         self.enter(link, Role::Leased(exchange));
         let spell = self.connections[link].spell;
         let reply = Reply::new(id, 1, &front);
-        if !matches!(front, Front::Nothing) {
-            self.ask(link, Ask::Values);
+        (0..front.questions()).for_each(|_| self.ask(link, Ask::Values));
+        let request = Ask::Request { id, exchange, keep, script };
+        let held = front.held_behind().map(|_| request);
+        if held.is_none() {
+            self.ask(link, request);
         }
-        self.ask(link, Ask::Request { id, exchange, keep, script });
-        let asked = &mut self.exchanges[exchange];
-        asked.state = State::Leased { lease, link, reply, keep, spell };
+        self.exchanges[exchange].state = State::Leased { lease, link, reply, held, keep, spell };
         self.after(self.config.timeouts.first_byte.expect("set"), Event::FirstByteTimeout(exchange, spell));
         self.after(WATCH_AFTER, Event::Watch(exchange, spell));
         self.read(link);
@@ -336,7 +339,11 @@ impl World {
             Err(_) => OpenFailure::Handshake,
         };
         self.close(link);
-        self.pool.failed(key, failure, self.now);
+        if self.pool.failed(key, failure, self.now) {
+            // Twice in a row a worker that stopped: it looks like an old PHP for a while.
+            let host = self.connections[link].host;
+            self.kept[host] = false;
+        }
         false
     }
 
@@ -371,14 +378,16 @@ impl World {
     fn read_response(&mut self, link: Link, exchange: usize, size: usize) -> bool {
         let connection = &mut self.connections[link];
         let asked = &mut self.exchanges[exchange];
-        let State::Leased { reply, .. } = &mut asked.state else { panic!("no lease: {asked:?}") };
+        let State::Leased { reply, held, .. } = &mut asked.state else { panic!("no lease: {asked:?}") };
         let mut bytes: Vec<u8> = connection.inbox[..size].to_vec();
         match reply.scan(&mut bytes) {
             Ok(scan) => {
                 asked.response.extend_from_slice(&bytes[..scan.forward]);
                 let taken = scan.forward + scan.skip;
                 connection.inbox.drain(..taken);
-                if reply.ended() {
+                if let Some(request) = held.take_if(|_| !reply.proof_due()) {
+                    self.ask(link, request);
+                } else if reply.ended() {
                     self.conclude(exchange);
                 } else if taken == 0 && size == connection.inbox.len() {
                     if connection.over.is_none() {
@@ -442,9 +451,10 @@ impl World {
     /// The exchange broke: again on another connection, or over.
     fn fail(&mut self, exchange: usize, kind: Kind) {
         let state = std::mem::replace(&mut self.exchanges[exchange].state, State::Failed);
-        let State::Leased { lease, link, reply, .. } = state else { panic!("no lease: {state:?}") };
+        let State::Leased { lease, link, reply, held, .. } = state else { panic!("no lease: {state:?}") };
         let phase = match () {
             () if reply.started() => Phase::Responding,
+            () if held.is_some() => Phase::Unsent,
             () if reply.proof_due() => Phase::Unproven,
             () => Phase::Sent,
         };

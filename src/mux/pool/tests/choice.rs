@@ -104,6 +104,28 @@ fn an_endpoint_that_comes_later_begins_with_a_tenth_of_its_part() {
 }
 
 #[test]
+fn what_an_endpoint_was_given_while_it_started_slowly_is_forgiven_also_where_its_list_ends_that() {
+    let mut world = world(1, "connections: {per_endpoint: 1, yield_after: off, idle_timeout: 30s}, slow_start: 10s");
+    world.pass(2 * SECOND);
+    world.weights(&[(1, true), (1, true)]);
+    world.leased(2);
+    let of = |world: &World, endpoint| *world.leases.iter().find(|(_, lease)| lease.endpoint == endpoint).unwrap().0;
+    let (slow, other) = (of(&world, 1), of(&world, 0));
+    // Nobody else has room, and each of these counts as ten.
+    for number in 1..=5 {
+        world.finish(slow);
+        world.arrive(number);
+    }
+    world.finish(slow);
+    world.finish(other);
+    // The list comes again in the very moment at which its slow start is over.
+    world.now += 10 * SECOND;
+    world.weights(&[(1, true), (1, true)]);
+    world.did();
+    assert_eq!(world.one_by_one(10), [5, 5]);
+}
+
+#[test]
 fn an_endpoint_that_starts_slowly_and_has_had_its_part_is_used_where_nobody_else_has_room() {
     let mut world = world(1, "connections: {per_endpoint: 1, yield_after: off}, slow_start: 10s");
     world.pass(2 * SECOND);
