@@ -1,14 +1,19 @@
 //! Where log lines go: to stderr, one line an event, as JSON or text, with times in UTC.
 
+mod stderr;
+
 use crate::config::{Log, LogFormat, LogLevel};
 use std::{
     fmt,
+    fs::File,
     io::{self, IsTerminal},
     sync::{
-        Once, OnceLock,
+        Arc, Once, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
+use stderr::Outlet;
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Registry,
@@ -28,7 +33,12 @@ const OWN: &str = env!("CARGO_CRATE_NAME");
 /// Lines of the access log, which is switched by itself.
 const ACCESS: &str = "access";
 
+/// The end of the process waits so long for a slow reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Set once the log is installed.
+static STDERR: OnceLock<Arc<Outlet<File>>> = OnceLock::new();
+/// As [`STDERR`].
 static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 /// Lines are JSON.
 static JSON: AtomicBool = AtomicBool::new(true);
@@ -51,16 +61,24 @@ pub fn adapt(log: &Log) {
     }
 }
 
+/// To be called when the process ends: lets a slow reader have the last lines. Returns whether somebody takes them.
+pub fn settle() -> bool {
+    STDERR.get().is_none_or(|stderr| stderr.settle(PATIENCE))
+}
+
 fn install(log: &Log) {
+    let told = |lines| tracing::warn!(lines, "log lines were lost: whoever reads standard error was too slow");
+    // Without a thread or a descriptor nothing else will run either, and says so.
+    let Ok(stderr) = stderr::unwaiting(io::stderr()).and_then(|to| Outlet::new(to, told)) else { return };
     let (filter, handle) = reload::Layer::new(targets(log.level));
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Lines::default())
-        .with_writer(io::stderr)
+        .with_writer(stderr.clone())
         .with_ansi(io::stderr().is_terminal());
     JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
     // The only error: a program that embeds this library has a log already, and keeps it.
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
-        _ = FILTER.set(handle);
+        _ = (FILTER.set(handle), STDERR.set(stderr));
     }
 }
 

@@ -3,7 +3,10 @@
 
 mod cli;
 
-use std::process::ExitCode;
+use std::{
+    io::{Write, stderr},
+    process::ExitCode,
+};
 
 fn main() -> ExitCode {
     let (config, file) = match cli::parse() {
@@ -11,10 +14,15 @@ fn main() -> ExitCode {
         cli::Action::Exit(code) => return code,
     };
     fcgimux::log::init(&config.log);
-    match fcgimux::run(&config, file) {
+    let ended = fcgimux::run(&config, file);
+    let is_heard = fcgimux::log::settle();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fcgimux: {error}");
+            if is_heard {
+                // Whoever reads it may be gone.
+                _ = writeln!(stderr(), "fcgimux: {error}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -88,7 +88,7 @@ pub struct AdminState {
 /// What one client of the admin server may cost the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections served at once; further ones wait in the listener's backlog.
+    /// Connections served at once; one more ends the oldest.
     pub connections: usize,
     /// Of these, so many may wait for what a verb does: the others must find a way in, with the verb that ends the waiting
     /// above all. Further ones are answered at once.

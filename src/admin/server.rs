@@ -7,13 +7,16 @@ use super::{
 };
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// Bytes of a request's head; hyper answers 431 beyond it. Bodies are never read.
 const MAX_HEAD: usize = 16 * 1024;
@@ -52,15 +55,15 @@ async fn accept(
     connections: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut places = Places { all: VecDeque::new(), most: limits.connections };
     let waits = Arc::new(Semaphore::new(limits.waits));
     loop {
-        // Nobody closes this semaphore.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, address)) => {
-                let client = Arriving { stream, address, waits: waits.clone(), _place: place };
-                connections.spawn(serve_connection(client, shown.clone(), limits, stop.child_token()));
+                let place = places.next();
+                let client = Arriving { stream, address, waits: waits.clone(), _place: place.clone().drop_guard() };
+                let serving = serve_connection(client, shown.clone(), limits, stop.child_token());
+                connections.spawn(async move { place.run_until_cancelled_owned(serving).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an admin connection");
@@ -70,14 +73,40 @@ async fn accept(
     }
 }
 
+/// The connections that are served, the oldest first.
+///
+/// One more takes the place of the oldest: a probe that waited until clients who say or read nothing have run into their
+/// time limits would be taken for a process that is dead.
+struct Places {
+    /// Cancelled: it has ended. Cancelling one ends it.
+    all: VecDeque<CancellationToken>,
+    most: usize,
+}
+
+impl Places {
+    fn next(&mut self) -> CancellationToken {
+        if self.all.len() >= self.most {
+            self.all.retain(|place| !place.is_cancelled());
+        }
+        if self.all.len() >= self.most
+            && let Some(oldest) = self.all.pop_front()
+        {
+            oldest.cancel();
+        }
+        let place = CancellationToken::new();
+        self.all.push_back(place.clone());
+        place
+    }
+}
+
 /// One connection of a client.
 struct Arriving {
     stream: TcpStream,
     address: SocketAddr,
     /// See [`Limits::waits`].
     waits: Arc<Semaphore>,
-    /// Among the connections, until it ends.
-    _place: OwnedSemaphorePermit,
+    /// Among the [`Places`], until it ends.
+    _place: DropGuard,
 }
 
 /// `ending` is cancelled when the server stops.

@@ -126,7 +126,7 @@ impl Call {
         };
         let code = self.exit_code(&answer, &received);
         if let Err(failure) = &answer {
-            eprintln!("fcgimux: {failure}");
+            tell!("fcgimux: {failure}");
         }
         if self.verbose && answer.is_ok() {
             conclude(&answer, &received);
@@ -142,13 +142,13 @@ impl Call {
         connection.address().clone_into(&mut received.address);
         received.connect = Some(connection.opened_in());
         if self.verbose {
-            eprintln!("* {}: connected in {}", received.address, tool::milliseconds(connection.opened_in()));
-            request.params().for_each(|(name, value)| eprintln!("> {name}={value}"));
+            tell!("* {}: connected in {}", received.address, tool::milliseconds(connection.opened_in()));
+            request.params().for_each(|(name, value)| tell!("> {name}={value}"));
         }
         let bytes = request.encode(connection.next_id(), false);
         let answer = connection.exchange(&bytes, self.timeout, |output| self.take(output, received)).await;
         if !received.line_ended {
-            eprintln!();
+            tell!();
         }
         let answer = answer?;
         // Only what is whole may be thrown away with its connection.
@@ -194,7 +194,8 @@ impl Call {
 
     fn show_head(&self, head: &Head) -> io::Result<()> {
         if self.verbose {
-            String::from_utf8_lossy(head.bytes()).trim_end().lines().for_each(|line| eprintln!("< {line}"));
+            let head = String::from_utf8_lossy(head.bytes());
+            head.trim_end().lines().for_each(|line| tell!("< {}", tool::visible(line)));
         }
         if self.include { io::stdout().write_all(head.bytes()) } else { Ok(()) }
     }
@@ -212,11 +213,11 @@ impl Call {
 fn conclude(answer: &Result<Answer, Failure>, received: &Received) {
     let Ok(answer) = answer else { return };
     let (status, body) = (received.head.status(), received.body.length);
-    eprintln!("* status {status}, {body} bytes of body, application status {}", answer.end.app_status);
+    tell!("* status {status}, {body} bytes of body, application status {}", answer.end.app_status);
     let Times { sent, first_byte, end } = answer.times;
     let phases = [("sent", sent), ("first byte", first_byte), ("end", end)];
     let phases = phases.iter().filter_map(|(name, time)| Some(format!("{name} {}", tool::milliseconds((*time)?))));
-    eprintln!("* from the start of the request: {}", phases.collect::<Vec<_>>().join(", "));
+    tell!("* from the start of the request: {}", phases.collect::<Vec<_>>().join(", "));
 }
 
 fn report(answer: &Result<Answer, Failure>, received: &Received, code: u8) -> serde_json::Value {

@@ -38,7 +38,7 @@ impl Completions {
         match std::io::stdout().write_all(&script) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("fcgimux: cannot write to standard output: {error}");
+                tell!("fcgimux: cannot write to standard output: {error}");
                 ExitCode::FAILURE
             }
         }

@@ -1,5 +1,14 @@
 //! The command line, and how a process that cannot run says so. A file for each thing that it can be told to do.
 
+/// A line on standard error. Unlike `eprintln!` it does not end the process where nobody reads that any more
+/// (`2>&1 | head`).
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod bench;
 mod call;
 mod check;
@@ -114,7 +123,7 @@ pub(crate) fn parse() -> Action {
             match Config::for_upstreams(&short.into()) {
                 Ok(config) => Action::Run(Box::new(config), None),
                 Err(violations) => {
-                    eprintln!("{violations}");
+                    tell!("{violations}");
                     Action::Exit(BAD_USAGE.into())
                 }
             }
@@ -126,7 +135,7 @@ pub(crate) fn parse() -> Action {
 fn zone_of_environment() -> Result<Option<String>, ExitCode> {
     let Some(zone) = std::env::var_os(ZONE_VARIABLE).filter(|zone| !zone.is_empty()) else { return Ok(None) };
     let zone = zone_from_text(&zone.to_string_lossy()).map_err(|message| {
-        eprintln!("{ZONE_VARIABLE}: {message}");
+        tell!("{ZONE_VARIABLE}: {message}");
         ExitCode::from(BAD_USAGE)
     })?;
     Ok(Some(zone))
@@ -136,11 +145,11 @@ fn zone_of_environment() -> Result<Option<String>, ExitCode> {
 fn refuse_file(error: &ConfigError) -> ExitCode {
     match error {
         ConfigError::Unreadable { .. } => {
-            eprintln!("fcgimux: {error}");
+            tell!("fcgimux: {error}");
             UNREADABLE.into()
         }
         ConfigError::Invalid(violations) => {
-            eprintln!("{violations}");
+            tell!("{violations}");
             BAD_USAGE.into()
         }
     }

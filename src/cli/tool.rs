@@ -19,14 +19,14 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, ExitCode
             Ok(output)
         }
         Err(error) => {
-            eprintln!("fcgimux: cannot start an event loop: {error}");
+            tell!("fcgimux: cannot start an event loop: {error}");
             Err(NO_RUNTIME.into())
         }
     }
 }
 
 pub(super) fn refuse_request(error: &RequestError) -> ExitCode {
-    eprintln!("fcgimux: {error}");
+    tell!("fcgimux: {error}");
     match error {
         RequestError::Usage(_) => BAD_USAGE.into(),
         RequestError::Unreadable(_) => UNREADABLE.into(),
@@ -46,9 +46,23 @@ pub(super) fn write(text: &impl fmt::Display) -> bool {
         // Whoever reads it may have seen enough and gone (`| head`).
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => false,
         Err(error) => {
-            eprintln!("fcgimux: cannot write to standard output: {error}");
+            tell!("fcgimux: cannot write to standard output: {error}");
             false
         }
+    }
+}
+
+/// The same, with what would steer the terminal, or turn the text around, made visible: what applications say may come
+/// from anywhere.
+pub(super) fn visible(text: &str) -> String {
+    text.chars().map(visible_character).collect()
+}
+
+fn visible_character(character: char) -> char {
+    match character {
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+        character if character.is_control() => '\u{fffd}',
+        character => character,
     }
 }
 

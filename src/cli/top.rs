@@ -79,7 +79,7 @@ impl Top {
         match self.watch(first) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("fcgimux: cannot use this terminal: {error}");
+                tell!("fcgimux: cannot use this terminal: {error}");
                 ExitCode::FAILURE
             }
         }
@@ -113,6 +113,6 @@ fn now() -> Instant {
 }
 
 fn unavailable(error: &FetchError) -> ExitCode {
-    eprintln!("fcgimux: {error}");
+    tell!("fcgimux: {error}");
     UNAVAILABLE.into()
 }

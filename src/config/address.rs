@@ -149,8 +149,9 @@ pub(super) fn socket_path(node: &Node) -> Result<PathBuf, String> {
 pub(super) fn absolute_path(node: &Node) -> Result<PathBuf, String> {
     const EXAMPLE: &str = "write an absolute path, such as /run/fcgimux.sock";
     let text = text(node, EXAMPLE)?;
-    if text.contains('\0') {
-        return Err(format!("{node} holds a NUL; {EXAMPLE}"));
+    // It stands in lines of the log, and names an endpoint there.
+    if text.contains(char::is_control) {
+        return Err(format!("{node} holds a control character; {EXAMPLE}"));
     }
     if !Path::new(text).is_absolute() {
         return Err(format!("{node} is not absolute; {EXAMPLE}"));
@@ -266,6 +267,9 @@ mod tests {
         let message = socket_path(&Node::text(format!("{longest}x"))).unwrap_err();
         assert_eq!(message, "a socket's path has at most 107 bytes, this one has 108");
         assert!(socket_path(&Node::text("run/x.sock")).unwrap_err().contains("not absolute"));
+        for text in ["/run/x\0", "/run/x\nWARN forged", "/run/\u{1b}[2J"] {
+            assert!(socket_path(&Node::text(text)).unwrap_err().contains("a control character"), "{text:?}");
+        }
     }
 
     #[test]

@@ -409,8 +409,7 @@ impl Site {
             }
             Refusal::QueueTimeout => {
                 let waited = job.lasted().as_secs_f64();
-                let what = if self.pool.is_empty() { "no endpoint was found" } else { "no worker became free" };
-                format!("pool {}: {what} within {waited:.1} s (queue.timeout)", pool.name)
+                format!("pool {}: {} within {waited:.1} s (queue.timeout)", pool.name, self.pool.hold_up())
             }
             _ => format!("pool {}: no endpoint is up", pool.name),
         }

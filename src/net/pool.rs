@@ -209,9 +209,13 @@ impl SharedPool {
         self.change(|inner| inner.core.drain(clock::now()));
     }
 
-    /// No endpoint is known that does not leave.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().core.is_empty()
+    /// Why nobody has been served for as long as a request may wait.
+    pub(super) fn hold_up(&self) -> &'static str {
+        match &self.lock().core {
+            core if core.is_paused() => "it is paused, and was not resumed",
+            core if core.is_empty() => "no endpoint was found",
+            _ => "no worker became free",
+        }
     }
 
     /// Exchanges that wait, run or settle.

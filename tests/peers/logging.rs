@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a real process is watched in real time")]
 
 mod phases;
+mod reader;
 mod sampling;
 mod secrets;
 mod traces;

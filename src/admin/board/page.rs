@@ -7,7 +7,7 @@ pub(in crate::admin) const PAGE: &str = include_str!("page.html");
 /// is asked of anybody else, and nobody may put it into a frame.
 pub(in crate::admin) const CONTENT_SECURITY_POLICY: &str = concat!(
     "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; ",
-    "script-src 'sha256-woaWfcBFyCLyG1nGf7scEKRZoCMQLkhEespMWoviyz8='; ",
+    "script-src 'sha256-NBEjmoSPv/wL+EwPzrBpACd2+s2JgnHkeHuGBfE9BD0='; ",
     "style-src 'sha256-qB68K1O1qnS3wAISSsP7yxNd3NMmar4v+KOf0V1d7WE='",
 );
 

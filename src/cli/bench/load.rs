@@ -47,7 +47,7 @@ impl<'a> Load<'a> {
         Self { bench, request, addresses, duration, tally: RefCell::new(Tally::new()) }
     }
 
-    /// Until time or requests are used up, or Ctrl-C; what has been begun ends.
+    /// Until time or requests are used up, or Ctrl-C; what has been begun ends, or is given up at a further Ctrl-C.
     pub(super) async fn run(self) -> Outcome {
         let pace = Pace::new(self.bench.rate, self.duration, self.bench.requests);
         let left = self.load(&pace).await;
@@ -74,8 +74,19 @@ impl<'a> Load<'a> {
         }
         let left = pace.left();
         pace.stop();
-        clients.await;
+        tokio::select! {
+            _ = &mut clients => {}
+            // Who asks again does not want to wait for what runs.
+            Ok(()) = ctrl_c() => self.give_up(pace),
+        }
         left
+    }
+
+    /// What has been begun and not been answered has failed.
+    fn give_up(&self, pace: &Pace) {
+        let mut tally = self.tally.borrow_mut();
+        let under_way = pace.taken().saturating_sub(tally.answers() + tally.failed());
+        (0..under_way).for_each(|_| tally.bad("given_up", || "it was still running at the second Ctrl-C".to_owned()));
     }
 
     async fn client(&self, pace: &Pace, address: &EndpointAddress) {

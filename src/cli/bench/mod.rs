@@ -170,12 +170,12 @@ impl Bench {
             _ if !awaited.is_found() => "a body without the token of its request".to_owned(),
             _ => return Ok(()),
         };
-        eprintln!("fcgimux: the first answer has {wrong}: \"{}\"; nothing more was sent", body.trim().escape_debug());
+        tell!("fcgimux: the first answer has {wrong}: \"{}\"; nothing more was sent", body.trim().escape_debug());
         Err(HTTP_ERROR.into())
     }
 }
 
 fn say(failure: &Failure) -> ExitCode {
-    eprintln!("fcgimux: {failure}");
+    tell!("fcgimux: {failure}");
     failure.kind.exit_code().into()
 }

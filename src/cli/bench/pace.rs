@@ -62,6 +62,11 @@ impl Pace {
         self.most.unwrap_or(due).min(due).saturating_sub(self.taken.get())
     }
 
+    /// Starts that somebody has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }

@@ -361,7 +361,9 @@ impl Connection {
             (Some(_), 0) => "connected and sent, and nothing came".to_owned(),
             (_, came) => format!("{came} bytes came, and not the end"),
         };
-        Failure::new(Kind::Late, format!("{address}: no answer within {limit:?}: {where_it_stands}"))
+        let failure = Failure::new(Kind::Late, format!("{address}: no answer within {limit:?}: {where_it_stands}"));
+        // Somebody is at work: nobody need look for a worker.
+        if came == 0 { failure } else { failure.with_advice("a long or slow answer takes a longer --timeout") }
     }
 
     /// What is no record. One of zeros is how fcgimux says that the application broke off.

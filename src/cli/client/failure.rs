@@ -92,6 +92,11 @@ impl Failure {
         Self { kind, what: what.into(), advice: kind.advice() }
     }
 
+    /// Something else than usual is to be done about it.
+    pub(super) fn with_advice(self, advice: &'static str) -> Self {
+        Self { advice, ..self }
+    }
+
     /// Of a connection that could not be opened.
     pub(super) fn connect(address: &dyn fmt::Display, error: &io::Error) -> Self {
         let advice = match error.kind() {

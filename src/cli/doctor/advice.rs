@@ -298,12 +298,19 @@ impl Writer<'_> {
         // Writing to a String cannot fail.
         _ = writeln!(text, "    application: {}\n    endpoints:\n      - {origin}", nature.dialect());
         if nature == Nature::PhpFpm {
-            let per_endpoint = match (self.doctor.per_endpoint, self.max_children()) {
-                (Some(wanted), Some(children)) if wanted * self.doctor.sidecars + RESERVE <= children => wanted,
-                (Some(wanted), None) => wanted,
-                _ => self.per_endpoint(),
+            _ = match (self.doctor.per_endpoint, self.max_children()) {
+                (Some(wanted), None) => writeln!(text, "    connections: {{per_endpoint: {wanted}}}"),
+                (Some(wanted), Some(children)) if wanted * self.doctor.sidecars + RESERVE <= children => {
+                    writeln!(text, "    connections: {{per_endpoint: {wanted}}}")
+                }
+                (_, Some(_)) => writeln!(text, "    connections: {{per_endpoint: {}}}", self.per_endpoint()),
+                // As below.
+                (None, None) => writeln!(
+                    text,
+                    "    # connections: {{per_endpoint: N}}    (pm.max_children - {RESERVE}) / {}; {DEFAULT_PER_ENDPOINT} if left out",
+                    self.doctor.sidecars
+                ),
             };
-            _ = writeln!(text, "    connections: {{per_endpoint: {per_endpoint}}}");
             _ = writeln!(text, "    status: {{port: {}, path: {}}}", self.status_port(), self.doctor.status);
         }
         text
@@ -312,15 +319,19 @@ impl Writer<'_> {
     fn php_fpm_settings(&self) -> String {
         let per_endpoint = self.doctor.per_endpoint.unwrap_or_else(|| self.per_endpoint());
         let least = per_endpoint * self.doctor.sidecars + RESERVE;
-        let children = self.max_children().map_or(least, |children| children.max(least));
+        let share = format!("per_endpoint times {} sidecars", self.doctor.sidecars);
+        let children = match self.max_children() {
+            Some(children) => format!("pm.max_children = {}    ; more than {share}", children.max(least)),
+            // Whoever takes a number for one that was seen would be left with a fraction of his workers.
+            None => format!("; pm.max_children cannot be seen from here: keep it above {share}"),
+        };
         let name = self.pool().map_or("www", |(name, _)| name);
         format!(
             "[global]\nprocess_control_timeout = 60s    ; the longest request, or more\n[{name}]\npm = static\n\
-             pm.max_children = {children}    ; more than per_endpoint times {} sidecars\n\
+             {children}\n\
              pm.status_path = {}\npm.status_listen = 0.0.0.0:{}    ; let only the sidecars in: it runs scripts as well\n\
              request_terminate_timeout = 60s    ; or 0; longer than idle_timeout of fcgimux\n\
              ; listen.allowed_clients = the addresses of the sidecars\n",
-            self.doctor.sidecars,
             self.doctor.status,
             self.status_port()
         )

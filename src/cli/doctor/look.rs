@@ -134,6 +134,10 @@ async fn ask(
         Ok(())
     });
     let took = answer.await?.times.end.unwrap_or_default();
+    if !head.is_whole() {
+        let what = format!("{}: {script} was answered without a header block", connection.address());
+        return Err(Failure::new(Kind::Strange, what));
+    }
     let (status, powered_by) = (head.status(), head.field("X-Powered-By"));
     Ok((Asked { script: script.to_owned(), status, took, powered_by }, body))
 }
@@ -143,7 +147,7 @@ fn read_status(address: String, asked: &Asked, body: &[u8]) -> Result<Status, St
     match asked.status {
         200 => match Scoreboard::parse(body) {
             Ok(board) => Ok(Status { address, path, board }),
-            Err(error) => Err(format!("{path} at {address} is {error}")),
+            Err(error) => Err(format!("{path} at {address}: {error}")),
         },
         status => Err(format!("{path} at {address} has status {status}")),
     }

@@ -101,7 +101,7 @@ impl Doctor {
         let conf = match self.php_fpm_conf.as_deref().map(PhpConf::read).transpose() {
             Ok(conf) => conf,
             Err((file, error)) => {
-                eprintln!("fcgimux: cannot read {}: {error}", file.display());
+                tell!("fcgimux: cannot read {}: {error}", file.display());
                 return UNREADABLE.into();
             }
         };
@@ -127,7 +127,7 @@ impl Doctor {
 
     /// It does not answer. Its status page may do so all the same, where it has an address of its own.
     fn give_up(&self, failure: &Failure) -> ExitCode {
-        eprintln!("fcgimux: {failure}");
+        tell!("fcgimux: {failure}");
         let status = self.status_address.as_ref().map(|target| tool::block_on(look::status_at(target, self)));
         let status = match status {
             Some(Err(code)) => return code,
@@ -140,8 +140,10 @@ impl Doctor {
             tool::print(&report);
         } else if let Some(status) = status {
             match status {
-                Ok(status) => eprintln!("its status page at {}: {}", status.address, report::status_text(&status)),
-                Err(error) => eprintln!("its status page: {error}"),
+                Ok(status) => {
+                    tell!("its status page at {}: {}", status.address, tool::visible(&report::status_text(&status)))
+                }
+                Err(error) => tell!("its status page: {}", tool::visible(&error)),
             }
         }
         failure.kind.exit_code().into()

@@ -9,14 +9,14 @@ use super::{
     advice::{Advice, Weight, held},
     findings::{Findings, Nature, Status},
 };
-use crate::cli::tool::{in_milliseconds, milliseconds};
+use crate::cli::tool::{in_milliseconds, milliseconds, visible};
 
 /// A line for each thing, a blank line between parts.
 pub(super) fn text(findings: &Findings, advice: &Advice) -> String {
     let mut text = String::new();
     for (name, value) in lines(findings) {
         // Writing to a String cannot fail.
-        _ = writeln!(text, "{name:<13} {value}");
+        _ = writeln!(text, "{name:<13} {}", visible(&value));
     }
     text.push('\n');
     if !advice.has_warnings() {
@@ -24,7 +24,7 @@ pub(super) fn text(findings: &Findings, advice: &Advice) -> String {
     }
     for remark in &advice.remarks {
         let weight = if remark.weight == Weight::Warning { "WARNING" } else { "note" };
-        _ = writeln!(text, "{weight:<8} {}", remark.text);
+        _ = writeln!(text, "{weight:<8} {}", visible(&remark.text));
     }
     if let Some(fcgimux) = &advice.fcgimux {
         _ = write!(text, "\n# fcgimux:\n{fcgimux}");
@@ -47,7 +47,8 @@ fn lines(findings: &Findings) -> Vec<(&'static str, String)> {
     ];
     if let Some(trips) = findings.round_trips {
         let [least, median, most] = [trips.least, trips.median, trips.most].map(milliseconds);
-        let stalls = format!("{} stalls in {}", trips.stalls, trips.count);
+        let stalls = if trips.stalls == 1 { "stall" } else { "stalls" };
+        let stalls = format!("{} {stalls} in {}", trips.stalls, trips.count);
         lines.push(("round trip", format!("least {least}, median {median}, most {most}; {stalls}")));
     }
     for asked in &findings.requests {

@@ -8,11 +8,13 @@ use std::{
 
 use fcgimux::admin::overview::Overview;
 
-/// For connecting, and between two pieces of the answer: it comes from memory, and in one.
+/// For connecting, and for the answer, which comes from memory: a key is waited for as long to be seen.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Far more than thousands of endpoints take.
-const LONGEST: u64 = 64 * 1024 * 1024;
+const LONGEST: usize = 64 * 1024 * 1024;
+/// Bytes read at once.
+const PIECE: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
@@ -47,11 +49,21 @@ fn connect(admin: &str) -> Result<TcpStream, FetchError> {
 
 /// In HTTP/1.0, whose answers end with their connection and come in one piece.
 fn ask(stream: &mut TcpStream, admin: &str) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let begun = super::now();
     stream.set_write_timeout(Some(PATIENCE))?;
     write!(stream, "GET /overview HTTP/1.0\r\nHost: {admin}\r\nAccept: application/json\r\n\r\n")?;
-    let mut answer = vec![];
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    let (mut answer, mut piece) = (vec![], vec![0; PIECE]);
+    while answer.len() < LONGEST {
+        let left = PATIENCE.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece)? {
+            0 => break,
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+    }
     Ok(answer)
 }
 
@@ -70,6 +82,22 @@ fn read(answer: &[u8]) -> Result<Overview, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{net::TcpListener, thread};
+
+    #[test]
+    fn an_answer_that_drips_is_not_waited_for() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            let mut client = server.accept().unwrap().0;
+            while client.write_all(b"H").is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let begun = super::super::now();
+        let error = fetch(&address).err().unwrap();
+        assert!(matches!(error, FetchError::Unanswered(..)) && begun.elapsed() < 2 * PATIENCE, "{error}");
+    }
 
     #[test]
     fn what_is_no_overview_is_told_apart() {

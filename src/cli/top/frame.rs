@@ -1,6 +1,6 @@
 //! What stands on the screen.
 
-use std::{fmt::Display, time::Duration};
+use std::{cmp::Reverse, fmt::Display, time::Duration};
 
 use fcgimux::admin::overview::{Connections, Endpoint, Level, Overview, Pool, spoken};
 
@@ -31,7 +31,10 @@ impl Frame {
     /// At most `height` lines of at most `width` columns.
     pub(super) fn text(&self, width: usize, height: usize, color: bool) -> String {
         let width = width.max(NARROWEST);
-        let mut lines = self.lines(width);
+        let mut lines = self.lines(width, false);
+        if lines.len() > height {
+            lines = self.lines(width, true);
+        }
         if lines.len() > height {
             let left = lines.len() - height.saturating_sub(1);
             lines.truncate(height.saturating_sub(1));
@@ -40,7 +43,8 @@ impl Frame {
         lines.iter().map(|line| line.text(width, color) + "\n").collect()
     }
 
-    fn lines(&self, width: usize) -> Vec<Line> {
+    /// `brief`: with a sentence alone of pools that are well, and endpoints that are not well in front of others.
+    fn lines(&self, width: usize, brief: bool) -> Vec<Line> {
         let Overview { version, downstream_connections, sockets, pools, .. } = &self.overview;
         let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
         let (up, down) = (count(sockets.time_wait_upstream), count(sockets.time_wait_downstream));
@@ -53,9 +57,13 @@ impl Frame {
         if let Some(why) = &self.stale {
             lines.push(Line::new(Paint::Bad, format!("! what follows is old: {why}")));
         }
-        for pool in pools {
-            lines.push(Line::default());
-            lines.extend(of_pool(pool, width));
+        // Whoever is in a hurry looks at the top, and there may be no more room than that.
+        let mut pools: Vec<_> = pools.iter().collect();
+        pools.sort_by_key(|pool| Reverse(pool.condition.level));
+        for (place, pool) in pools.into_iter().enumerate() {
+            let is_brief = brief && pool.condition.level == Level::Well;
+            lines.extend((!is_brief || place == 0).then(Line::default));
+            lines.extend(if is_brief { condition(pool, width) } else { of_pool(pool, width, brief) });
         }
         lines.push(Line::default());
         let legend = [
@@ -73,7 +81,7 @@ impl Frame {
     }
 }
 
-fn of_pool(pool: &Pool, width: usize) -> Vec<Line> {
+fn of_pool(pool: &Pool, width: usize, ill_first: bool) -> Vec<Line> {
     let mut lines = condition(pool, width);
     let time = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), said);
     let limit: usize = pool.endpoints.iter().map(|endpoint| endpoint.connections_limit).sum();
@@ -99,7 +107,11 @@ fn of_pool(pool: &Pool, width: usize) -> Vec<Line> {
         lines.push(line.and(Paint::Plain, format!("{}: {}", last.what, last.why)));
     }
     lines.extend(curves(pool, width));
-    lines.extend(endpoints(&pool.endpoints, width));
+    let mut all: Vec<_> = pool.endpoints.iter().collect();
+    if ill_first {
+        all.sort_by_key(|endpoint| state(endpoint).1 == Paint::Well);
+    }
+    lines.extend(endpoints(&all, width));
     lines
 }
 
@@ -151,8 +163,8 @@ fn curve(values: &[Option<f64>], room: usize) -> String {
     columns.into_iter().map(|value| value.map_or(' ', step)).collect()
 }
 
-fn endpoints(endpoints: &[Endpoint], width: usize) -> Vec<Line> {
-    let longest = |of: &dyn Fn(&Endpoint) -> usize| endpoints.iter().map(of).max().unwrap_or_default();
+fn endpoints(endpoints: &[&Endpoint], width: usize) -> Vec<Line> {
+    let longest = |of: &dyn Fn(&Endpoint) -> usize| endpoints.iter().copied().map(of).max().unwrap_or_default();
     let names = longest(&|endpoint| endpoint.endpoint.chars().count()).clamp(8, (width / 3).max(12));
     let states = longest(&|endpoint| state(endpoint).0.chars().count()).clamp(5, 48.min(width / 3));
     // Behind them: in use and requests/s.
@@ -291,6 +303,28 @@ mod tests {
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width} x {height}:\n{text}");
         }
         assert!(shown(80, 5, false).ends_with("the screen is too small\n"));
+    }
+
+    #[test]
+    fn what_is_not_well_comes_first_where_there_is_no_room_for_all() {
+        let mut value = sample();
+        let ill = value["pools"][0].clone();
+        let mut well = ill.clone();
+        well["condition"] =
+            json!({"level": "well", "for_seconds": 9.0, "text": "Well: nobody waits", "cause": "nothing"});
+        let named = |pool: &Value, name: &str| {
+            let mut pool = pool.clone();
+            pool["name"] = json!(name);
+            pool
+        };
+        value["pools"] =
+            (0..6).map(|number| named(if number == 4 { &ill } else { &well }, &format!("p{number}"))).collect();
+        let shown = |height| frame(&serde_json::from_value(value.clone()).unwrap(), "x").text(90, height, false);
+        let text = shown(24);
+        let names = text.lines().filter_map(|line| line.split(' ').nth(1).filter(|name| name.starts_with('p')));
+        assert_eq!(names.collect::<Vec<_>>(), ["p4", "p0", "p1", "p2", "p3", "p5"], "{text}");
+        assert!(text.contains("✓ p0  Well: nobody waits\n✓ p1"), "{text}");
+        assert_eq!(shown(200).matches("REQUESTS/S").count(), 6);
     }
 
     #[test]

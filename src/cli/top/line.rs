@@ -1,5 +1,7 @@
 //! A line of a frame: pieces of text that know how they are painted, cut to the width of the terminal.
 
+use crate::cli::tool::visible;
+
 /// How a piece is painted (SGR, ECMA-48). What it says stands in the text as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Paint {
@@ -36,7 +38,7 @@ impl Line {
 
     /// One more piece. It may come from anywhere: what would steer the terminal, or turn the text around, is made visible.
     pub(super) fn and(mut self, paint: Paint, text: impl AsRef<str>) -> Self {
-        self.pieces.push((paint, text.as_ref().chars().map(visible).collect()));
+        self.pieces.push((paint, visible(text.as_ref())));
         self
     }
 
@@ -57,14 +59,6 @@ impl Line {
             line.push('…');
         }
         line.trim_end_matches(' ').to_owned()
-    }
-}
-
-fn visible(character: char) -> char {
-    match character {
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
-        character if character.is_control() => '\u{fffd}',
-        character => character,
     }
 }
 

@@ -415,6 +415,11 @@ impl<W, C> Pool<W, C> {
         self.slots.idle_mut()
     }
 
+    /// An operator has paused it: whoever comes waits.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// There is no endpoint, but perhaps some that leave.
     pub fn is_empty(&self) -> bool {
         self.endpoints.iter().all(|(_, endpoint)| endpoint.is_draining())

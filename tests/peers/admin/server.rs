@@ -136,19 +136,20 @@ fn a_client_that_sends_byte_by_byte_does_not_block_another_and_is_hung_up_on() {
     assert_hung_up(&mut slow);
 }
 
+/// Idle ones, and such as ask for much and read nothing.
 #[test]
-fn a_client_beyond_the_limit_waits_until_another_leaves() {
-    let server = Server::start_with(FakeProcess::default(), Limits { connections: 2, ..limits() });
-    let first = server.connect();
-    let _second = server.connect();
-    let mut third = server.connect();
-    third.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    third.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let blocked = third.read(&mut [0]).unwrap_err();
-    assert!(matches!(blocked.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{blocked}");
-    drop(first);
-    third.set_read_timeout(Some(10 * SECOND)).unwrap();
-    assert_eq!(Answer::read(&mut third).status, 200);
+fn clients_that_fill_every_place_do_not_hold_up_a_probe_and_the_oldest_is_hung_up_on() {
+    let server = Server::start_with(FakeProcess::default(), Limits { connections: 4, ..limits() });
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut all: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    all[2].write_all(&request.repeat(100)).unwrap();
+    all[3].write_all(&request.repeat(100)).unwrap();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(server.get("/readyz").status, 200);
+    }
+    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    assert_hung_up(&mut all[0]);
 }
 
 #[test]

@@ -216,6 +216,7 @@ fn who_waits_longer_than_the_queue_allows_is_refused_also_in_a_paused_pool() {
         let load = |count| Load::on(peers.nginx.address(), |_| Request::echo("GET", 100)).clients(8).count(count).run();
         let report = load(8);
         assert_eq!(report.error_count("status 503"), 8, "{report}");
+        assert!(peers.mux.log().contains("it is paused, and was not resumed within"), "{}", peers.mux.log());
         let refused = [("reason", "queue_timeout")];
         assert_eq!(peers.mux.metrics().sum("fcgimux_refused_total", &refused), 8.0);
         assert!(peers.pods.journal().runs.is_empty(), "something was sent in the pause");

@@ -1,12 +1,21 @@
 //! `fcgimux bench` against real applications: what it says is true.
 
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
-use super::{LIMIT, run};
+use super::{LIMIT, Ran, run};
 use crate::support::{
     Fcgimux, PhpFpm,
     apps::Program,
-    bounded,
+    bounded, eventually,
     fcgi::{Application, Connection, Stage},
     in_three_attempts,
 };
@@ -117,6 +126,28 @@ fn what_could_not_be_sent_in_time_is_told() {
 }
 
 #[test]
+fn a_second_ctrl_c_does_not_wait_for_what_runs_and_both_say_what_there_is() {
+    bounded(LIMIT, || {
+        let php = PhpFpm::pool(2).start();
+        // The first request, by itself, is answered at once.
+        let count = php.scripts().join("../log/count");
+        let code = "file_put_contents(COUNT, 'x', FILE_APPEND); if (filesize(COUNT) > 1) sleep(30); echo 'x';";
+        let script = php.add_script("slow_later.php", &code.replace("COUNT", &format!("'{}'", count.display())));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fcgimux"));
+        command.args(["bench", &php.address(), &script, "-c", "2", "-t", "50s", "--timeout", "40s", "--json"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let id = Pid::from_raw(child.id().cast_signed());
+        assert!(eventually(LIMIT, || count.metadata().is_ok_and(|file| file.len() == 3)));
+        kill(id, Signal::SIGINT).expect("SIGINT");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(child.try_wait().expect("wait"), None, "what has been begun ends");
+        kill(id, Signal::SIGINT).expect("SIGINT");
+        let ran = Ran::from(child.wait_with_output().expect("it ends"));
+        assert_eq!((ran.code, &ran.json()["failures"]["given_up"]), (Some(3), &2.into()), "{ran:?}");
+    });
+}
+
+#[test]
 fn the_answer_of_another_is_an_error() {
     bounded(LIMIT, || {
         // The first two answers are right; from then on each gets that of the one before.
@@ -151,8 +182,8 @@ fn an_application_that_dies_under_load_is_told_by_kind() {
         let address = php.address();
         let script = format!("{}?ms=20", php.script("slow.php"));
         let loading = std::thread::spawn(move || run(&["bench", &address, &script, "-t", "1s", "-c", "2", "--json"]));
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        php.signal(nix::sys::signal::Signal::SIGTERM);
+        std::thread::sleep(Duration::from_millis(500));
+        php.signal(Signal::SIGTERM);
         php.wait_exit(LIMIT);
         let ran = loading.join().expect("it ran");
         let report = ran.json();

@@ -5,7 +5,7 @@ use crate::support::{
     Fcgimux, Folder, PhpFpm, Pool, Port,
     apps::{self, Program},
     bounded,
-    fcgi::{Application, old_php},
+    fcgi::{self, Application, Connection, Stage, old_php},
     in_three_attempts, wait_until,
 };
 
@@ -219,5 +219,39 @@ fn the_status_page_is_looked_at_also_while_nobody_else_answers() {
             (&"timeout".into(), &1.into()),
             "{report}"
         );
+    });
+}
+
+#[test]
+fn what_an_application_says_does_not_steer_the_terminal() {
+    bounded(LIMIT, || {
+        let head = "X-Powered-By: PHP/8\x1b]0;owned\x07\r\nContent-Type: text/plain\r\n\r\n";
+        let application = Application::tcp(move |mut connection: Connection, _: &Stage| {
+            while let Ok(record) = connection.read_record(LIMIT) {
+                if record.kind == fcgi::GET_VALUES {
+                    connection.send(&fcgi::record(fcgi::GET_VALUES_RESULT, 0, b"\x05\x02NAME\x1b\x1b["));
+                } else if record.kind == fcgi::STDIN && record.content.is_empty() {
+                    let answer = fcgi::record(fcgi::STDOUT, record.id, head.as_bytes());
+                    connection.send(&[answer, fcgi::end_request(record.id, 0, 0)].concat());
+                }
+            }
+        });
+        let ran = run(&["doctor", &application.address(), "--probes", "2"]);
+        assert!(ran.out.contains("PHP 8\u{fffd}]0;owned\u{fffd}") && ran.out.contains("NAME\u{fffd}"), "{ran:?}");
+        assert!(!ran.out.contains(['\x1b', '\x07']), "{ran:?}");
+    });
+}
+
+#[test]
+fn a_number_of_workers_that_cannot_be_seen_is_not_made_up() {
+    bounded(LIMIT, || {
+        let pool = PhpFpm::pool(0).set("pm", "ondemand").set("pm.max_children", "30");
+        let (php, _status) = with_pages(pool);
+        let settings = &run(&["doctor", &php.address(), "--json", "--probes", "2"]).json()["settings"];
+        for (side, setting) in [("fcgimux", "connections:"), ("php_fpm", "pm.max_children")] {
+            let text = settings[side].as_str().expect("settings");
+            let line = text.lines().find(|line| line.contains(setting)).expect(setting);
+            assert!(line.trim_start().starts_with(['#', ';']), "{text}");
+        }
     });
 }

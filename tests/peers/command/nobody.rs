@@ -1,6 +1,10 @@
 //! Against nothing that answers as it should: each command says what is wrong in a sentence, in time, with an exit code.
 
-use std::{os::unix::net::UnixListener, time::Instant};
+use std::{
+    os::unix::net::UnixListener,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use super::{LIMIT, Ran, run};
 use crate::support::{
@@ -132,11 +136,32 @@ fn shells_take_the_completions() {
     // As bash itself asks: COMP_WORDS, and the answer in COMPREPLY.
     let ask =
         "source \"$1\"; COMP_WORDS=(fcgimux call --ti); COMP_CWORD=2; _fcgimux fcgimux --ti call; echo ${COMPREPLY[@]}";
-    let output = std::process::Command::new("bash").args(["-c", ask, "bash", &file]).output().expect("bash");
+    let output = Command::new("bash").args(["-c", ask, "bash", &file]).output().expect("bash");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "--timeout\n", "{output:?}");
     for (shell, part) in [("zsh", "#compdef fcgimux"), ("fish", "complete -c fcgimux")] {
         let ran = run(&["completions", shell]);
         assert_eq!(ran.code, Some(0));
         assert!(ran.out.contains(part) && ran.out.contains("doctor"), "{shell}");
     }
+}
+
+#[test]
+fn nobody_reads_standard_error_any_more() {
+    bounded(LIMIT, || {
+        let (port, php) = (Port::free(), PhpFpm::pool(1).start());
+        // As in `2>&1 >/dev/null | head -1`.
+        let ends = |arguments: &[&str]| {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let mut command = Command::new(env!("CARGO_BIN_EXE_fcgimux"));
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+            command.status().expect("it ends").code()
+        };
+        let address = port.address().to_string();
+        for arguments in [&["call", &address, "/a"][..], &["bench", &address, "/a"], &["doctor", &address]] {
+            assert_eq!(ends(arguments), Some(7), "{arguments:?}");
+        }
+        assert_eq!(ends(&["call", "-v", &php.address(), &php.script("echo.php")]), Some(0));
+        assert_eq!(ends(&["--upstream", "x"]), Some(64));
+    });
 }

@@ -114,11 +114,6 @@ pub(crate) fn is_post(token: &str) -> bool {
     number(token).is_multiple_of(3)
 }
 
-/// The same, one that is too large to keep the connection.
-pub(crate) fn is_large_post(token: &str) -> bool {
-    number(token).is_multiple_of(12)
-}
-
 fn number(token: &str) -> u64 {
     let number = token.rsplit_once('n').and_then(|(_, number)| number.parse().ok());
     number.expect("a token ends with its number")
