@@ -16,6 +16,19 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 CHARTS = REPOSITORY / "helm"
 
 
+class Loader(yaml.CSafeLoader):
+    """Takes no key twice, as Helm does not."""
+
+
+def mapping(loader, node):
+    keys = [key.value for key, _ in node.value]
+    assert len(set(keys)) == len(keys), f"twice: {keys}{node.start_mark}"
+    return loader.construct_mapping(node, deep=True)
+
+
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+
+
 def run(*command, check=True, **options):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, **options)
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -50,12 +63,12 @@ def render(values, *options, path=None, release="web"):
 @functools.cache
 def rendered(values, options, path, release):
     text = template(json.loads(values), *options, path=path, release=release).stdout
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader) if document]
 
 
-def refusal(values, *options):
+def refusal(values, *options, **where):
     """What helm says against these values."""
-    done = template(values, *options, check=False)
+    done = template(values, *options, check=False, **where)
     assert done.returncode != 0, "helm took these values"
     return done.stderr
 

@@ -85,7 +85,7 @@ COMBINATIONS = {
     "labels and annotations": sidecar(podLabels={"team": "web"}, podAnnotations={"a/b": "c"}, commonLabels={"cost": "7"}),
     "another name": sidecar(fullnameOverride="shop"),
     "an image by digest": sidecar(image={"digest": DIGEST}),
-    "an image of an own registry": sidecar(image={"repository": "registry.example:5000/x/fcgimux", "tag": 1.5, "pullPolicy": "Always"}),
+    "an image of an own registry": sidecar(image={"repository": "registry.example:5000/x/fcgimux", "tag": "1.5", "pullPolicy": "Always"}),
     "a registry for all": {"global": {"imageRegistry": "mirror.example/", "imagePullSecrets": ["one", {"name": "two"}]}},
     "pull secrets": sidecar(imagePullSecrets=[{"name": "one"}]),
     "a load balancer": {"service": {"type": "LoadBalancer", "port": 8000, "annotations": {"a": "b"}}},
@@ -114,6 +114,14 @@ COMBINATIONS = {
     "dashboards elsewhere": {"metrics": {"dashboards": {"enabled": True, "label": "dash", "labelValue": "yes", "folder": ""}}},
     "scaling": {"autoscaling": {"keda": {"enabled": True, "queueWait": 0.2, "min": 2, "max": 20}}},
     "scaling of another": {**external(upstream={"service": "php"}), "autoscaling": {"keda": {"enabled": True, "target": "php"}}},
+    "scaling by one of own pools": {
+        **external(config={"pools": {"shop": POOLS["shop"]}}, pool={"name": "shop"}), "autoscaling": {"keda": {"enabled": True, "target": "php"}}
+    },
+    "services of own pools": external(config={"pools": {"default": {"endpoints": [{"service": "other/php"}]}}}, upstream={"discovery": "endpointslice"}),
+    "endpoints among the pool's settings": external(pool={"settings": {"endpoints": [{"address": "10.0.0.1:9000", "weight": 2}]}}),
+    "php-fpm's own environment": {"php": {"extraEnv": [{"name": "A", "value": "1"}], "podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}}},
+    "php-fpm reached from elsewhere": {"networkPolicy": {"phpFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}},
+    "a disruption budget by percent": {"pdb": {"maxUnavailable": "10%"}},
     "the injector": {"injector": {"enabled": True}},
     "the injector alone": {"nginx": {"enabled": False}, "injector": {"enabled": True, "failurePolicy": "Ignore", "namespaceSelector": None}},
     "the injector with another image": {"injector": {"enabled": True, "image": {"repository": "registry.example/fcgimux", "tag": "edge"}}},

@@ -61,6 +61,43 @@ def test_the_binary_takes_the_configuration(path):
     chart.run(chart.binary(), "check", DEPLOY / path)
 
 
+KUSTOMIZATION = """apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: shop
+bases: [../base]
+images:
+  - {name: fcgimux/fcgimux, newName: registry.example/fcgimux, newTag: 9.9.9}
+patchesStrategicMerge: [replicas.yaml]
+"""
+REPLICAS = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 5}\n"
+
+
+def kustomize(folder):
+    text = chart.run(program("kubectl"), "kustomize", folder).stdout
+    return {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text)}
+
+
+def test_kustomize_takes_the_base():
+    assert kustomize(DEPLOY / "kubernetes/base") == {(one["kind"], one["metadata"]["name"]): one for one in base()}
+
+
+def test_an_overlay_reaches_what_it_names(tmp_path):
+    shutil.copytree(DEPLOY / "kubernetes/base", tmp_path / "base")
+    (tmp_path / "overlay").mkdir()
+    # As old as kubectl in Debian 12 understands, and newer ones still do.
+    (tmp_path / "overlay/kustomization.yaml").write_text(KUSTOMIZATION)
+    (tmp_path / "overlay/replicas.yaml").write_text(REPLICAS)
+    built = kustomize(tmp_path / "overlay")
+    assert set(built) == {(one["kind"], one["metadata"]["name"]) for one in base()}
+    for document in built.values():
+        assert document["metadata"]["namespace"] == "shop"
+        assert complaint(json.dumps(document), VERSIONS[1]) is None
+    web = built["Deployment", "web"]["spec"]
+    assert web["replicas"] == 5
+    assert chart.container(web["template"], "fcgimux")["image"] == "registry.example/fcgimux:9.9.9"
+    assert_whole(web["template"], list(built.values()))
+
+
 def unit():
     # The same key may stand several times, which is a list.
     parser = configparser.RawConfigParser(strict=False)
@@ -84,6 +121,8 @@ def test_systemd_understands_the_unit(tmp_path):
     (tmp_path / "fcgimux.service").write_text(text)
     said = chart.run(analyze, "verify", "--man=no", tmp_path / "fcgimux.service", check=False)
     assert "fcgimux.service" not in said.stderr, said.stderr
+    # Of 10, which is a service that may do everything. What is left is what it lives by: sockets and the network.
+    chart.run(analyze, "security", "--offline=true", "--no-pager", "--threshold=13", tmp_path / "fcgimux.service")
 
 
 def test_the_image_holds_a_folder_for_the_socket_that_its_user_owns():
@@ -95,6 +134,15 @@ def test_the_image_holds_a_folder_for_the_socket_that_its_user_owns():
     assert int(user.split(":")[0]) >= 1000
     socket = chart.render({})
     assert yaml.safe_load(chart.configuration(socket))["listeners"][0]["socket"].startswith("/run/fcgimux/")
+
+
+def test_docker_compose_takes_the_file(tmp_path):
+    """Strictly: a key that it does not know is an error."""
+    compose = program("docker-compose")
+    text = chart.run(compose, "--file", DEPLOY / "compose/compose.yaml", "config").stdout
+    assert set(yaml.safe_load(text)["services"]) == set(read("compose/compose.yaml")["services"])
+    (tmp_path / "compose.yaml").write_text((DEPLOY / "compose/compose.yaml").read_text().replace("read_only:", "readonly:"))
+    assert "readonly" in chart.run(compose, "--file", tmp_path / "compose.yaml", "config", check=False).stderr
 
 
 def test_the_services_of_compose_share_the_socket():

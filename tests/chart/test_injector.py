@@ -1,8 +1,9 @@
 """The injector's expressions, evaluated and applied to pods.
 
 The expressions are evaluated by cel-python, whose types are not checked beforehand as an API server does; the patches are
-applied as RFC 6902 and as a merge by the keys of the lists concerned. That an API server accepts the policy, within its limits of cost,
-only an API server can prove.
+applied as RFC 6902 and as a merge by the keys of the lists concerned; an error of one mutation does not keep an API server from
+the next, and so here. What only an API server can prove: that it takes the policy (its types, its limits of cost), that its own
+defaults and checks of a pod take the result, which pods the binding finds, and the order among other policies and webhooks.
 """
 
 import copy
@@ -43,7 +44,9 @@ def evaluate(expression, pod, variables):
 
 
 def plain(value):
-    """What CEL gives, as JSON."""
+    """What CEL gives, as JSON. cel-python keeps an error within a list or a map as a value of it."""
+    if isinstance(value, celpy.CELEvalError):
+        raise value
     if isinstance(value, dict):
         return {str(key): plain(below) for key, below in value.items()}
     if isinstance(value, list):
@@ -70,27 +73,46 @@ def patched(pod, patches):
 
 def merged(pod, configuration):
     """What is applied: containers by their name, mounts by their path."""
-    for container in configuration["spec"]["containers"]:
+    for container in configuration.get("spec", {}).get("containers", []):
         there = next(one for one in pod["spec"]["containers"] if one["name"] == container["name"])
         mounts = there.setdefault("volumeMounts", [])
         for mount in container["volumeMounts"]:
-            assert all(one["mountPath"] != mount["mountPath"] for one in mounts)
-            mounts.append(mount)
+            same = next((one for one in mounts if one["mountPath"] == mount["mountPath"]), None)
+            same.update(mount) if same else mounts.append(mount)
     return pod
 
 
-def inject(pod, values=None):
-    """The pod as it leaves the policy, or None if that does not concern it."""
-    spec, pod, variables = policy(values), copy.deepcopy(pod), {}
+def evaluated(variables, pod):
+    """The policy's variables, and the errors of those that have none. An API server evaluates each where it is asked for."""
+    values, errors = {}, []
+    for variable in variables:
+        try:
+            values[variable["name"]] = evaluate(variable["expression"], pod, values)
+        except celpy.CELEvalError as error:
+            errors.append(str(error))
+    return values, errors
+
+
+def admit(pod, values=None):
+    """The pod as it leaves the policy, or None if that does not concern it, and the errors of its mutations."""
+    spec, pod, errors = policy(values), copy.deepcopy(pod), []
     if not all(evaluate(condition["expression"], pod, {}) for condition in spec["matchConditions"]):
-        return None
-    for variable in spec["variables"]:
-        variables[variable["name"]] = evaluate(variable["expression"], pod, variables)
+        return None, errors
     for mutation in spec["mutations"]:
-        if mutation["patchType"] == "JSONPatch":
-            pod = patched(pod, evaluate(mutation["jsonPatch"]["expression"], pod, variables))
-        else:
-            pod = merged(pod, evaluate(mutation["applyConfiguration"]["expression"], pod, variables))
+        variables, missing = evaluated(spec["variables"], pod)
+        try:
+            if mutation["patchType"] == "JSONPatch":
+                pod = patched(pod, evaluate(mutation["jsonPatch"]["expression"], pod, variables))
+            else:
+                pod = merged(pod, evaluate(mutation["applyConfiguration"]["expression"], pod, variables))
+        except celpy.CELEvalError as error:
+            errors.append(" ".join([*missing, str(error)]))
+    return pod, errors
+
+
+def inject(pod, values=None):
+    pod, errors = admit(pod, values)
+    assert not errors
     return pod
 
 
@@ -105,6 +127,8 @@ DATA = {"name": "data", "emptyDir": {}}
 MOUNTED = {"name": "nginx", "image": "nginx", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
 TWO = [{"name": "logs", "image": "busybox"}, {"name": "web", "image": "nginx"}]
 ASKED = {"fcgimux.dev/inject": "enabled"}
+SOCKETS = {"name": "fcgimux-run", "emptyDir": {"sizeLimit": "5Mi"}}
+MOUNT = {"name": "fcgimux-run", "mountPath": "/run/fcgimux", "readOnly": True}
 
 SAMPLES = {
     "a bare pod": pod(),
@@ -117,6 +141,9 @@ SAMPLES = {
     ),
     "a pod with a socket for its group": pod({**ASKED, "fcgimux.dev/upstream": UPSTREAM, "fcgimux.dev/socket-mode": "0660"}),
     "a pod with a whole configuration": pod({**ASKED, "fcgimux.dev/config": "my-config"}),
+    "a pod on the host's network": pod(hostNetwork=True),
+    "a pod with the socket's volume": pod(volumes=[SOCKETS]),
+    "a pod that mounts the socket's volume": pod(containers=[{**MOUNTED, "volumeMounts": [MOUNT]}], volumes=[SOCKETS]),
 }
 samples = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
 
@@ -139,7 +166,7 @@ def test_the_container_is_the_library_s_own(sample):
 
 def test_it_stays_the_library_s_own_whatever_the_values():
     values = {"fcgimux": {
-        "resources": {"limits": {"memory": "1Gi"}}, "extraArgs": ["--access-log"], "extraEnv": [{"name": "A", "value": "\"<&'"}],
+        "resources": {"limits": {"memory": "1Gi"}}, "extraEnv": [{"name": "A", "value": "\"<&'"}],
         "metrics": {"port": 9999}, "listen": {"path": "/run/x/y.sock"}, "probes": {"liveness": None}, "tmpVolume": {"medium": "Memory"},
     }}
     changed = inject(SAMPLES["a pod with a whole configuration"], values)
@@ -167,8 +194,8 @@ def test_the_pod_is_valid_and_nothing_of_its_own_is_lost(sample):
         assert volume in injected["spec"]["volumes"]
     chosen = sample["metadata"]["annotations"].get("fcgimux.dev/container", sample["spec"]["containers"][0]["name"])
     for before, after in zip(sample["spec"]["containers"], injected["spec"]["containers"], strict=True):
-        added = [mount for mount in after.get("volumeMounts", []) if mount not in before.get("volumeMounts", [])]
-        assert [mount["name"] for mount in added] == (["fcgimux-run"] if before["name"] == chosen else [])
+        own = before.get("volumeMounts", [])
+        assert after.get("volumeMounts", []) == own + [MOUNT] * (before["name"] == chosen and MOUNT not in own)
         assert {**after, "volumeMounts": None} == {**before, "volumeMounts": None}
     default = injected["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"]
     assert default == sample["metadata"]["annotations"].get("kubectl.kubernetes.io/default-container", chosen)
@@ -208,8 +235,9 @@ def test_the_annotations_reach_the_command_line():
         pod({"fcgimux.dev/inject": "disabled", "fcgimux.dev/upstream": UPSTREAM}),
         {**pod(), "metadata": {"name": "shop"}},
         pod(initContainers=[{"name": "fcgimux", "image": "x"}]),
+        pod(containers=[*TWO, {"name": "fcgimux", "image": "x"}]),
     ],
-    ids=["not asked", "refused", "no annotations", "there already"],
+    ids=["not asked", "refused", "no annotations", "there already", "there already, without native sidecars"],
 )
 def test_other_pods_are_left_alone(sample):
     assert inject(sample) is None
@@ -219,7 +247,41 @@ def test_injecting_twice_is_injecting_once():
     assert inject(inject(pod())) is None
 
 
-def test_a_pod_that_does_not_say_where_php_is_is_an_error():
-    with pytest.raises(celpy.CELEvalError):
-        inject(pod(ASKED))
+@pytest.mark.parametrize(
+    "annotations, says",
+    [
+        (ASKED, "fcgimux.dev/upstream is missing"),
+        ({**ASKED, "fcgimux.dev/upstream": UPSTREAM, "fcgimux.dev/container": "ngnix"}, "the pod has no container ngnix"),
+    ],
+)
+def test_what_cannot_be_is_an_error_that_says_so_and_changes_nothing(annotations, says):
+    """With failurePolicy Ignore the pod starts as it came."""
+    sample = pod(annotations)
+    left, errors = admit(sample)
+    assert len(errors) == 1 and says in errors[0]
+    assert left == sample
     assert policy()["failurePolicy"] == "Fail"
+
+
+def test_in_a_pod_of_root_the_sidecar_has_a_user_of_its_own():
+    """Its container must not run as root, and would not be started."""
+    of_root = pod(securityContext={"runAsUser": 0})
+    own = library()["securityContext"]
+    user = inject(of_root)["spec"]["initContainers"][0]["securityContext"]
+    assert user == {**own, "runAsUser": 65532} and own["runAsNonRoot"]
+    assert "USER 65532:" in (chart.REPOSITORY / "deploy" / "Dockerfile").read_text()
+    assert "runAsUser" not in inject(pod(securityContext={"runAsUser": 33}))["spec"]["initContainers"][0]["securityContext"]
+    chosen = {"fcgimux": {"securityContext": {"runAsUser": 7}}}
+    assert inject(of_root, chosen)["spec"]["initContainers"][0]["securityContext"]["runAsUser"] == 7
+
+
+def test_what_a_container_mounts_in_the_socket_s_folder_gives_way():
+    other = pod(containers=[{**MOUNTED, "volumeMounts": [{"name": "data", "mountPath": "/run/fcgimux"}]}], volumes=[DATA])
+    assert inject(other)["spec"]["containers"][0]["volumeMounts"] == [MOUNT]
+
+
+def test_arguments_for_pods_without_a_file_of_their_own():
+    """Beside a file the program takes no flags."""
+    values = {"injector": {"extraArgs": ["--per-endpoint", "4"]}}
+    assert inject(pod(), values)["spec"]["initContainers"][0]["args"][-2:] == ["--per-endpoint", "4"]
+    assert inject(SAMPLES["a pod with a whole configuration"], values)["spec"]["initContainers"][0] == library()

@@ -60,7 +60,8 @@ def test_five_steps_from_an_empty_chart_give_a_whole_one():
 def test_the_sidecar_is_the_one_of_the_application_chart():
     """Also in its image's tag, which is not the version of the chart around it."""
     theirs = next(chart.pods(chart.render({}, path=shop())))
-    ours = chart.the(chart.render({}), "Deployment", "web-fcgimux")["spec"]["template"]
+    image = yaml.safe_load(blocks()["values.yaml"])["fcgimux"]["image"]
+    ours = chart.the(chart.render({"fcgimux": {"image": image}}), "Deployment", "web-fcgimux")["spec"]["template"]
     assert chart.container(theirs, "fcgimux") == chart.container(ours, "fcgimux")
 
 

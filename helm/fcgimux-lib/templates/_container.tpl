@@ -8,10 +8,13 @@ name: fcgimux
 image: {{ include "fcgimux.image" (dict "root" .root "image" $v.image) | quote }}
 imagePullPolicy: {{ $v.image.pullPolicy }}
 {{- if $v.nativeSidecar }}
+{{- if semverCompare "<1.29.0-0" .root.Capabilities.KubeVersion.Version -}}
+{{- fail (printf "nativeSidecar: this cluster (%s) knows none, and its pods would never start: set it to false" .root.Capabilities.KubeVersion.Version) -}}
+{{- end }}
 restartPolicy: Always
 {{- end }}
 args:
-  {{- toYaml (concat .args $v.extraArgs) | nindent 2 }}
+  {{- toYaml .args | nindent 2 }}
 {{- with $v.extraEnv }}
 env:
   {{- toYaml . | nindent 2 }}
@@ -54,7 +57,7 @@ volumeMounts:
 {{/* Where the container's volumes go; the injector uses the same. */}}
 {{- define "fcgimux.mounts" -}}
 {{- $v := .v -}}
-- {name: fcgimux-run, mountPath: {{ dir $v.listen.path }}}
+- {name: fcgimux-run, mountPath: {{ dir $v.listen.path | quote }}}
 - {name: fcgimux-tmp, mountPath: /tmp}
 {{- end -}}
 
@@ -62,10 +65,17 @@ volumeMounts:
 {{- $v := include "fcgimux.values" . | fromJson -}}
 {{- $mounts := include "fcgimux.mounts" (dict "v" $v) | fromYamlArray -}}
 {{- $mounts = append $mounts (dict "name" "fcgimux-config" "mountPath" "/etc/fcgimux" "readOnly" true) -}}
-{{- if include "fcgimux.watches" . -}}
+{{- if include "fcgimux.watched" . | fromJsonArray -}}
 {{- $mounts = append $mounts (dict "name" "fcgimux-token" "mountPath" "/var/run/secrets/kubernetes.io/serviceaccount" "readOnly" true) -}}
 {{- end -}}
-{{- include "fcgimux.container.of" (dict "root" . "v" $v "args" (list "--config" "/etc/fcgimux/fcgimux.yaml") "mounts" $mounts) -}}
+{{- range $v.extraArgs -}}
+{{- $flag := splitList "=" . | first -}}
+{{- if has $flag (list "--upstream" "--listen" "--socket-mode" "--socket-group" "--per-endpoint" "--threads" "--admin" "--log-level" "--log-format" "--access-log" "--zone") -}}
+{{- fail (printf "extraArgs: %s: the program takes it only in place of the configuration's file: set it in config" $flag) -}}
+{{- end -}}
+{{- end -}}
+{{- $args := concat (list "--config" "/etc/fcgimux/fcgimux.yaml") $v.extraArgs -}}
+{{- include "fcgimux.container.of" (dict "root" . "v" $v "args" $args "mounts" $mounts) -}}
 {{- end -}}
 
 {{/* An item for the pod's initContainers; nothing with `nativeSidecar: false`. */}}
@@ -86,7 +96,7 @@ volumeMounts:
 {{- define "fcgimux.volumeMount" -}}
 {{- $v := include "fcgimux.values" . | fromJson -}}
 - name: fcgimux-run
-  mountPath: {{ dir $v.listen.path }}
+  mountPath: {{ dir $v.listen.path | quote }}
   readOnly: true
 {{- end -}}
 
@@ -96,13 +106,13 @@ volumeMounts:
     {{- with .v.runVolume.medium }}
     medium: {{ . }}
     {{- end }}
-    sizeLimit: {{ .v.runVolume.sizeLimit }}
+    sizeLimit: {{ .v.runVolume.sizeLimit | quote }}
 - name: fcgimux-tmp
   emptyDir:
     {{- with .v.tmpVolume.medium }}
     medium: {{ . }}
     {{- end }}
-    sizeLimit: {{ .v.tmpVolume.sizeLimit }}
+    sizeLimit: {{ .v.tmpVolume.sizeLimit | quote }}
 {{- end -}}
 
 {{- define "fcgimux.volumes" -}}
@@ -110,8 +120,8 @@ volumeMounts:
 {{ include "fcgimux.volumes.of" (dict "v" $v) }}
 - name: fcgimux-config
   configMap:
-    name: {{ include "fcgimux.fullname" . }}
-{{- if include "fcgimux.watches" . }}
+    name: {{ include "fcgimux.fullname" . | quote }}
+{{- if include "fcgimux.watched" . | fromJsonArray }}
 # The token is for this container alone: the pod sets automountServiceAccountToken: false.
 - name: fcgimux-token
   projected:

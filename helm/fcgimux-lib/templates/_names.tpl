@@ -1,22 +1,28 @@
-{{/* The sidecar's values as JSON, wherever the calling chart has them: under the alias `fcgimux`, or under this chart's name. */}}
+{{/*
+The sidecar's values as JSON, wherever the calling chart has them: under the alias `fcgimux`, or under this chart's name. What somebody has
+deleted (`null`) and may be missing is empty; what may not, the schema asks for.
+*/}}
 {{- define "fcgimux.values" -}}
-{{- if hasKey .Values "fcgimux" -}}
-{{- toJson .Values.fcgimux -}}
-{{- else if hasKey .Values "fcgimux-lib" -}}
-{{- toJson (index .Values "fcgimux-lib") -}}
-{{- else -}}
-{{- fail "there are no values of fcgimux: depend on fcgimux-lib, best with `alias: fcgimux`" -}}
+{{- $v := get .Values "fcgimux" | default (get .Values "fcgimux-lib") -}}
+{{- if not (and (kindIs "map" $v) (hasKey $v "runVolume")) -}}
+{{- fail "there are no values of fcgimux-lib here: give the dependency `alias: fcgimux` in Chart.yaml, run `helm dependency update`, put its values below `fcgimux:`, and call its templates with the chart's own context (`$` inside of `with` and `range`)" -}}
 {{- end -}}
+{{- $empty := dict "config" dict "queue" dict "timeouts" dict "podLabels" dict "podAnnotations" dict "commonLabels" dict -}}
+{{- $empty = merge $empty (dict "extraArgs" list "extraEnv" list "imagePullSecrets" list) -}}
+{{- $empty = merge $empty (dict "pool" (dict "settings" dict) "upstream" (dict "service" "" "addresses" list "statusPort" 0)) -}}
+{{- toJson (merge (deepCopy $v) $empty) -}}
 {{- end -}}
 
+{{/* Without dots, which a release's name may have and a Service's may not. */}}
 {{- define "fcgimux.fullname" -}}
 {{- $v := include "fcgimux.values" . | fromJson -}}
+{{- $release := .Release.Name | replace "." "-" -}}
 {{- if $v.fullnameOverride -}}
-{{- $v.fullnameOverride | trunc 53 | trimSuffix "-" -}}
-{{- else if contains "fcgimux" .Release.Name -}}
-{{- .Release.Name | trunc 53 | trimSuffix "-" -}}
+{{- $v.fullnameOverride -}}
+{{- else if contains "fcgimux" $release -}}
+{{- $release -}}
 {{- else -}}
-{{- printf "%s-fcgimux" (.Release.Name | trunc 45 | trimSuffix "-") -}}
+{{- printf "%s-fcgimux" ($release | trunc 45 | trimSuffix "-") -}}
 {{- end -}}
 {{- end -}}
 
@@ -28,7 +34,7 @@
 
 {{- define "fcgimux.serviceAccountName" -}}
 {{- $v := include "fcgimux.values" . | fromJson -}}
-{{- $v.serviceAccount.name | default (ternary (include "fcgimux.fullname" .) "default" $v.serviceAccount.create) -}}
+{{- tpl ($v.serviceAccount.name | default "") . | default (ternary (include "fcgimux.fullname" .) "default" $v.serviceAccount.create) | quote -}}
 {{- end -}}
 
 {{/* Labels of the pods; the PodMonitor of the chart fcgimux looks for them. */}}
@@ -39,18 +45,24 @@
 
 {{- define "fcgimux.podAnnotations" -}}
 {{- $v := include "fcgimux.values" . | fromJson -}}
-{{- $own := dict "kubectl.kubernetes.io/default-container" $v.webContainer -}}
+{{- $annotations := merge (dict) $v.podAnnotations (dict "kubectl.kubernetes.io/default-container" (tpl $v.webContainer .)) -}}
 {{- if eq $v.reload "restart" -}}
-{{- $_ := set $own "fcgimux.dev/config-checksum" (include "fcgimux.config" . | sha256sum) -}}
+{{- $_ := set $annotations "fcgimux.dev/config-checksum" (include "fcgimux.config" . | sha256sum) -}}
 {{- end -}}
-{{- toYaml (merge $own $v.podAnnotations) -}}
+{{- toYaml $annotations -}}
 {{- end -}}
 
+{{/* What other charts mean by the same keys of `global` is not ours to judge: what has another shape is passed over. */}}
 {{- define "fcgimux.imagePullSecrets" -}}
 {{- $v := include "fcgimux.values" . | fromJson -}}
+{{- $shared := (.Values.global | default dict).imagePullSecrets -}}
 {{- $secrets := list -}}
-{{- range concat ((.Values.global | default dict).imagePullSecrets | default list) $v.imagePullSecrets -}}
-{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- range concat (ternary $shared list (kindIs "slice" $shared)) $v.imagePullSecrets -}}
+{{- if kindIs "string" . -}}
+{{- $secrets = append $secrets (dict "name" .) -}}
+{{- else if and (kindIs "map" .) (hasKey . "name") -}}
+{{- $secrets = append $secrets (pick . "name") -}}
+{{- end -}}
 {{- end -}}
 {{- if $secrets -}}
 {{- toYaml (uniq $secrets) -}}
@@ -61,8 +73,8 @@
 {{- define "fcgimux.image" -}}
 {{- $registry := (.root.Values.global | default dict).imageRegistry -}}
 {{- $name := .image.repository -}}
-{{- if $registry -}}{{- $name = printf "%s/%s" (trimSuffix "/" $registry) $name -}}{{- end -}}
-{{- if .image.digest -}}{{- printf "%s@%s" $name .image.digest -}}{{- else -}}{{- printf "%s:%s" $name (toString .image.tag) -}}{{- end -}}
+{{- if and $registry (kindIs "string" $registry) -}}{{- $name = printf "%s/%s" (trimSuffix "/" $registry) $name -}}{{- end -}}
+{{- if .image.digest -}}{{- printf "%s@%s" $name .image.digest -}}{{- else -}}{{- printf "%s:%s" $name .image.tag -}}{{- end -}}
 {{- end -}}
 
 {{- define "fcgimux.terminationGracePeriodSeconds" -}}

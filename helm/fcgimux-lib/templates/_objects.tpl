@@ -14,7 +14,7 @@ apiVersion: v1
 kind: ServiceAccount
 metadata:
   name: {{ include "fcgimux.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "fcgimux.labels" . | nindent 4 }}
   {{- with $v.serviceAccount.annotations }}
@@ -25,19 +25,27 @@ automountServiceAccountToken: false
 {{- end -}}
 {{- end -}}
 
-{{/* Only for EndpointSlices, only in the namespace of php-fpm's Service. */}}
+{{/* Only for EndpointSlices, only in the namespaces of php-fpm's Services. */}}
 {{- define "fcgimux.rbac" -}}
-{{- $v := include "fcgimux.values" . | fromJson -}}
-{{- if and $v.rbac.create (include "fcgimux.watches" .) -}}
-{{- $namespace := (include "fcgimux.upstream" . | fromJson).namespace -}}
-{{- $name := printf "%s-endpoints" (include "fcgimux.fullname" .) -}}
+{{- if (include "fcgimux.values" . | fromJson).rbac.create -}}
+{{- range include "fcgimux.watched" . | fromJsonArray -}}
+{{- include "fcgimux.rbac.of" (dict "root" $ "namespace" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fcgimux.rbac.of" -}}
+{{- $name := printf "%s-endpoints" (include "fcgimux.fullname" .root) }}
+{{- /* In the namespace of others a release of the same name from a third one may be there as well. */}}
+{{- if ne .namespace .root.Release.Namespace }}{{ $name = printf "%s-%s" .root.Release.Namespace $name }}{{ end }}
+---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
-  name: {{ $name }}
-  namespace: {{ $namespace }}
+  name: {{ $name | quote }}
+  namespace: {{ .namespace | quote }}
   labels:
-    {{- include "fcgimux.labels" . | nindent 4 }}
+    {{- include "fcgimux.labels" .root | nindent 4 }}
 rules:
   - apiGroups: [discovery.k8s.io]
     resources: [endpointslices]
@@ -46,17 +54,16 @@ rules:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
-  name: {{ $name }}
-  namespace: {{ $namespace }}
+  name: {{ $name | quote }}
+  namespace: {{ .namespace | quote }}
   labels:
-    {{- include "fcgimux.labels" . | nindent 4 }}
+    {{- include "fcgimux.labels" .root | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: Role
-  name: {{ $name }}
+  name: {{ $name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "fcgimux.serviceAccountName" . }}
-    namespace: {{ .Release.Namespace }}
-{{- end -}}
+    name: {{ include "fcgimux.serviceAccountName" .root }}
+    namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}

@@ -4,22 +4,25 @@
 
 {{- define "fcgimux.app.webSelector" -}}
 app.kubernetes.io/name: fcgimux
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: web
 {{- end -}}
 
 {{- define "fcgimux.app.phpSelector" -}}
 app.kubernetes.io/name: fcgimux
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: php
 {{- end -}}
 
-{{/* Labels of an object, by `dict "root" . "component" NAME`. */}}
+{{/* Namespace and labels of an object, by `dict "root" . "component" NAME`, and "labels" for more. */}}
 {{- define "fcgimux.app.metadata" -}}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .root.Release.Namespace | quote }}
+{{ include "fcgimux.app.labels" . }}
+{{- end -}}
+
+{{- define "fcgimux.app.labels" -}}
 labels:
-  {{- include "fcgimux.labels" .root | nindent 2 }}
-  app.kubernetes.io/component: {{ .component }}
+  {{- merge (dict "app.kubernetes.io/component" .component) (include "fcgimux.labels" .root | fromYaml) (.labels | default dict) | toYaml | nindent 2 }}
 {{- end -}}
 
 {{/* "true" or nothing, by `dict "root" . "enabled" true|false|"auto" "api" "GROUP/VERSION/KIND"`. */}}

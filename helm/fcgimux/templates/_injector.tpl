@@ -40,7 +40,7 @@ dyn({{ . | int64 }})
 {{- end -}}
 {{- $mounts := include "fcgimux.mounts" (dict "v" $v) | fromYamlArray -}}
 {{- $container := include "fcgimux.container.of" (dict "root" . "v" $v "args" list "mounts" $mounts) | fromYaml -}}
-{{- $_ := set $container "args" (dict "$cel" (printf "variables.args + %s" (include "fcgimux.app.cel" $v.extraArgs))) -}}
+{{- $_ := set $container "args" (dict "$cel" "variables.args") -}}
 {{- $_ := set $container "volumeMounts" (dict "$cel" (printf "%s + variables.configMounts" (include "fcgimux.app.cel" $mounts))) -}}
 {{- include "fcgimux.app.cel" $container -}}
 {{- end -}}
