@@ -43,7 +43,7 @@ pub enum Front {
     /// The same, and the fence that the connection owes for the exchange before this one.
     Fence(Finished),
     /// Two, the first of them a fence where one is owed, and the request is held back until both are answered. A worker that
-    /// is told to stop answers one more and leaves; one that has answered two will read the request (fact 12.5). For those
+    /// is told to stop answers one more and leaves (fact 6.2); one that has answered two will read the request. For those
     /// whose end by a reset would not say whether they were executed.
     Twice(Option<Finished>),
 }
