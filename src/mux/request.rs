@@ -9,6 +9,9 @@ use std::{borrow::Cow, fmt};
 /// Longer than any method that is registered; what is longer still is no method.
 const METHOD_AT_MOST: usize = 24;
 
+/// Bytes of a script's name in messages; far more than a file may have in practice.
+const SCRIPT_AT_MOST: usize = 1024;
+
 /// A request of which the web server has sent all params. Its body is kept by whoever took it in.
 pub struct Request {
     /// The web server's id for it.
@@ -86,12 +89,13 @@ impl Request {
         self.method == Method::Idempotent
     }
 
-    /// The script, for messages; lossy, and empty where the web server named none.
+    /// The script, for messages; lossy, cut where it is very long, and empty where the web server named none.
     pub fn script(&self) -> Cow<'_, str> {
         // An application other than php-fpm need not be told of a file.
         let script = self.param(b"SCRIPT_FILENAME").or_else(|| self.param(b"SCRIPT_NAME")).unwrap_or_default();
         // Apache may put the query string behind it, which is nobody's business.
-        String::from_utf8_lossy(script.split(|byte| *byte == b'?').next().unwrap_or_default())
+        let script = script.split(|byte| *byte == b'?').next().unwrap_or_default();
+        String::from_utf8_lossy(&script[..script.len().min(SCRIPT_AT_MOST)])
     }
 
     /// The method, for messages, if it looks like one.
@@ -260,6 +264,7 @@ mod tests {
         assert_eq!(named.script(), "/new\u{fffd}");
         assert!(!format!("{named:?}").contains("secret"));
         assert_eq!(request(&[], false).script(), "");
+        assert_eq!(request(&[(b"SCRIPT_NAME", &[b'x'; 60_000])], false).script().len(), SCRIPT_AT_MOST);
         assert_eq!(
             request(&[(b"SCRIPT_FILENAME", b"proxy:fcgi://a:9000/a.php?token=secret")], false).script(),
             "proxy:fcgi://a:9000/a.php"
