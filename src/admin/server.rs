@@ -113,7 +113,11 @@ struct Arriving {
 async fn serve_connection(client: Arriving, shown: Shown, limits: Limits, ending: CancellationToken) {
     let Arriving { stream, address, waits, _place } = client;
     let (Shown { state, board }, client) = (&shown, &Client { address, waits: &waits, ending: &ending });
-    let respond = async |request| Ok::<_, Infallible>(page::respond(state, board, limits, client, &request).await);
+    let respond = async |request| {
+        // Others are heard between two requests that a client sends at once: a probe must not wait for all of them.
+        tokio::task::yield_now().await;
+        Ok::<_, Infallible>(page::respond(state, board, limits, client, &request).await)
+    };
     let service = service_fn(respond);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.read_head).max_buf_size(MAX_HEAD);

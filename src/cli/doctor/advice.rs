@@ -241,7 +241,8 @@ impl Writer<'_> {
     }
 
     fn look_of_things(&mut self) {
-        if let Some(trips) = self.findings.round_trips.filter(|trips| trips.stalls > 0) {
+        // A single one of many is the neighbour's.
+        if let Some(trips) = self.findings.round_trips.filter(|trips| 20 * trips.stalls > trips.count) {
             self.warn(
                 "stalls",
                 format!(
