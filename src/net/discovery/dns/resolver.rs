@@ -1,7 +1,9 @@
 //! One lookup, as the system would do it but never from a cache: /etc/hosts, then the servers, with search domains.
 //!
-//! * Servers are asked one after the other, beginning with the one that answered last, so that a dead one costs its
+//! * Servers are asked one after the other, beginning with the one that had an answer last, so that a dead one costs its
 //!   timeout once. They are not raced: two that do not agree for a moment would make endpoints come and go.
+//! * That there is no such name is believed of the one that is asked first only. Those behind it may be for other names:
+//!   Consul's server and then that of the network. As long as the first is silent, such a word says nothing.
 //! * A name without a dot at its end is sought in the search domains. Where it was found first it is asked from then
 //!   on: when `php.shop` has no pods for a moment, the `php.shop.` of somebody else's domain must not take its place.
 //! * /etc/resolv.conf and /etc/hosts are read again once they change.
@@ -72,7 +74,7 @@ pub(super) struct Resolver {
 struct Setup {
     system: System,
     servers: Vec<Server>,
-    /// Answered last.
+    /// Had an answer last.
     preferred: AtomicUsize,
 }
 
@@ -179,7 +181,7 @@ impl Setup {
     /// Asks one server after the other until one answers, be it that there is nothing.
     async fn ask(&self, full: &Name, kind: RecordType) -> Result<Answer, Refusal> {
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut failures = vec![];
+        let (mut failures, mut exists) = (vec![], false);
         for number in (first..self.servers.len()).chain(0..first) {
             let Server { address, client } = &self.servers[number];
             let error = match client.lookup(full.clone(), kind).await {
@@ -190,13 +192,15 @@ impl Setup {
                 Err(error) => error,
             };
             if let NetError::Dns(DnsError::NoRecordsFound(none)) = &error {
-                self.preferred.store(number, Ordering::Relaxed);
-                return Err(Refusal::nothing(full, kind, none.response_code != ResponseCode::NXDomain));
+                exists |= none.response_code != ResponseCode::NXDomain;
+                if failures.is_empty() {
+                    return Err(Refusal::nothing(full, kind, exists));
+                }
             }
             failures.push(format!("{address}: {}", in_words(&error)));
         }
         let words = format!("cannot look {full} up: {}", failures.join("; "));
-        Err(Refusal { trouble: Trouble::Failed(words), exists: false })
+        Err(Refusal { trouble: Trouble::Failed(words), exists })
     }
 }
 
@@ -216,6 +220,7 @@ impl Refusal {
 fn in_words(error: &NetError) -> String {
     match error {
         NetError::Dns(DnsError::ResponseCode(code)) => format!("{code:?}"),
+        NetError::Dns(DnsError::NoRecordsFound(_)) => "no such record, but it was not the first to be asked".into(),
         NetError::Timeout => "no answer in time".into(),
         NetError::Io(error) => error.to_string(),
         other => other.to_string(),

@@ -257,6 +257,31 @@ async fn a_server_that_does_not_answer_has_the_next_one_asked_from_then_on() {
 }
 
 #[tokio::test]
+async fn what_the_next_server_does_not_know_is_no_answer_while_the_first_is_silent() {
+    let (first, second) = (Server::start([]).await, Server::start([]).await);
+    let (mut resolver, _folder) = resolver("php", &[&first, &second], "", "");
+    for broken in [Reply::Silence, Reply::Code(ResponseCode::ServFail)] {
+        first.says("php. A", hosts(&["10.0.0.1"]));
+        assert_eq!(find(&mut resolver).await, Ok(ips(&["10.0.0.1"])));
+        first.says("php. A", broken);
+        let Err(Trouble::Failed(words)) = find(&mut resolver).await else {
+            panic!("the second one is for other names")
+        };
+        assert!(words.contains(&second.address.to_string()), "{words}");
+        assert_eq!(second.asked(), ["php. A"]);
+    }
+    // The first is asked first again as soon as it is back, whatever it says.
+    first.says("php. A", Reply::Code(ResponseCode::NXDomain));
+    assert!(matches!(find(&mut resolver).await, Err(Trouble::Nothing(_))));
+    // Of another type it may have some.
+    first.says("php. A", Reply::Silence);
+    second.says("php. A", NO_RECORD());
+    second.says("php. AAAA", hosts(&["fd00::1"]));
+    first.says("php. AAAA", Reply::Silence);
+    assert_eq!(find(&mut resolver).await, Ok(ips(&["fd00::1"])));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_told_from_one_that_knows_nothing() {
     let gone = Server::start([]).await;
     gone.task.abort();
