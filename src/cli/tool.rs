@@ -55,15 +55,9 @@ pub(super) fn write(text: &impl fmt::Display) -> bool {
 /// The same, with what would steer the terminal, or turn the text around, made visible: what applications say may come
 /// from anywhere.
 pub(super) fn visible(text: &str) -> String {
-    text.chars().map(visible_character).collect()
-}
-
-fn visible_character(character: char) -> char {
-    match character {
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
-        character if character.is_control() => '\u{fffd}',
-        character => character,
-    }
+    let turns =
+        |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    text.replace(|character: char| character.is_control() || turns(character), "\u{fffd}")
 }
 
 pub(super) fn failure_report(failure: &Failure) -> Value {

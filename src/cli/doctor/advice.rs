@@ -299,14 +299,14 @@ impl Writer<'_> {
         // Writing to a String cannot fail.
         _ = writeln!(text, "    application: {}\n    endpoints:\n      - {origin}", nature.dialect());
         if nature == Nature::PhpFpm {
-            _ = match (self.doctor.per_endpoint, self.max_children()) {
-                (Some(wanted), None) => writeln!(text, "    connections: {{per_endpoint: {wanted}}}"),
-                (Some(wanted), Some(children)) if wanted * self.doctor.sidecars + RESERVE <= children => {
-                    writeln!(text, "    connections: {{per_endpoint: {wanted}}}")
-                }
-                (_, Some(_)) => writeln!(text, "    connections: {{per_endpoint: {}}}", self.per_endpoint()),
+            let children = self.max_children();
+            let fits =
+                |wanted: &u64| children.is_none_or(|children| wanted * self.doctor.sidecars + RESERVE <= children);
+            let per_endpoint = self.doctor.per_endpoint.filter(fits).or_else(|| children.map(|_| self.per_endpoint()));
+            _ = match per_endpoint {
+                Some(per_endpoint) => writeln!(text, "    connections: {{per_endpoint: {per_endpoint}}}"),
                 // As below.
-                (None, None) => writeln!(
+                None => writeln!(
                     text,
                     "    # connections: {{per_endpoint: N}}    (pm.max_children - {RESERVE}) / {}; {DEFAULT_PER_ENDPOINT} if left out",
                     self.doctor.sidecars
