@@ -131,6 +131,16 @@ labels! {
 }
 
 labels! {
+    /// What became of PHP_VALUE and PHP_ADMIN_VALUE. Label `action` of `php_settings_total`.
+    Sticky {
+        /// They went on, as the web server's administrator wants it.
+        Passed = "passed",
+        /// They were taken out (`params.on_denied: strip`).
+        Stripped = "stripped",
+    }
+}
+
+labels! {
     /// Label `direction` of `bytes_total`.
     Direction {
         /// Web server to application.

@@ -1,6 +1,7 @@
 //! One whole request: taken in, checked, ready to be sent as often as it takes.
 
-use super::policy::{Method, Sticky, put_params};
+use super::label::Sticky;
+use super::policy::{Method, put_params};
 use super::reply::Finished;
 use super::trace::Trace;
 use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_pair, put_record, variable};
@@ -29,8 +30,8 @@ pub struct Request {
     /// Whether the connection may be used again behind it (fact 10.5).
     pub reusable: bool,
     pub(super) method: Method,
-    /// What it would change in its worker.
-    pub sticky: Sticky,
+    /// It has params that change its worker for all requests behind it, and this becomes of them (fact 18.2).
+    pub sticky: Option<Sticky>,
     /// Encoded pairs, as they go on.
     pub(super) params: Vec<u8>,
 }
@@ -211,7 +212,7 @@ mod tests {
             ends_stdin: false,
             reusable: true,
             method: Method::Idempotent,
-            sticky: Sticky::Nothing,
+            sticky: None,
             params,
         }
     }

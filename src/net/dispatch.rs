@@ -81,9 +81,7 @@ impl Site {
         let mut again = false;
         // Why it may have been executed already.
         let mut first: Option<Failure> = None;
-        if let Err(told) = self.know_body(web, &job).await {
-            return self.unleased(web, &mut job, NoLease::Told(told));
-        }
+        self.look_for_body(web, &job).await;
         loop {
             let carrier = match self.lease(web, job.id(), again).await {
                 Ok(carrier) => carrier,
@@ -133,26 +131,21 @@ impl Site {
         }
     }
 
-    /// A request to another application begins with the knowledge whether it has a body, which decides what its connection
-    /// may be used for behind it, and whose end some applications must be sent along (docs/applications.md).
-    async fn know_body(&self, web: &Downstream, job: &Job) -> Result<(), Told> {
-        let known = job.request.body > 0 || job.request.role == Role::Authorizer;
-        if known || self.pool.application == Application::PhpFpm {
-            return Ok(());
+    /// A request to another application goes on at once, body or none. But what has come with it is looked at first: whether it
+    /// has a body decides what its connection may be used for behind it, and an end that came along is sent along.
+    async fn look_for_body(&self, web: &Downstream, job: &Job) {
+        if self.pool.application == Application::PhpFpm || job.request.role == Role::Authorizer {
+            return;
         }
-        let mut alarm = self.pool.alarm();
-        let deadline = job.course.arrived() + self.listener.read_timeout;
         poll_fn(|context| {
-            let mut web = web.lock();
-            if let Poll::Ready(known) = web.poll_body_begun(context, job.id()) {
-                return Poll::Ready(known);
+            if web.lock().is_unread() {
+                // The connection's reader has its turn in between.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            alarm.poll(context, Some(deadline)).map(|()| {
-                let detail = "the end of the request did not come in time (timeouts.read)".into();
-                Err(Told::Cut(Refused { refusal: Refusal::ReadTimeout, detail }))
-            })
+            Poll::Ready(())
         })
-        .await
+        .await;
     }
 
     /// Waits for a connection; the web server may hang up meanwhile, and is then never sent.
@@ -275,7 +268,7 @@ impl Site {
         let Job { request, course, replay, .. } = job;
         let facts = place.facts();
         let filter = request.role == Role::Filter; // which has a file behind its body
-        let bodiless = !filter && request.body == 0 && web.lock().body_so_far(request.id) == 0;
+        let bodiless = !filter && web.lock().is_bodiless(request.id);
         // What a program leaves unread of its body is taken for records where one exchange follows the other
         // (docs/applications.md). Where exchanges share a connection it must stay open for the others.
         let keep_conn = !place.single || bodiless;
