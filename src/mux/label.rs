@@ -63,6 +63,8 @@ labels! {
         Unproven = "unproven",
         /// An idempotent request whose connection ended without a byte.
         Idempotent = "idempotent",
+        /// An idempotent request that was sent to a worker which turned out to be at work behind the response before.
+        Busy = "busy",
     }
 }
 
@@ -94,6 +96,8 @@ labels! {
         Overloaded = "overloaded",
         /// Its web server hung up during the exchange.
         Gone = "gone",
+        /// Its worker was at work behind a response when the next request had been sent to it.
+        Busy = "busy",
         Drain = "drain",
         /// Its endpoint leaves, or is drained by an operator.
         Leaving = "leaving",
