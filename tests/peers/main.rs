@@ -3,6 +3,7 @@
 
 mod admin;
 mod applications;
+mod behind;
 mod command;
 mod discovery;
 mod discovery_kubernetes;
