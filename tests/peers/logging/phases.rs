@@ -150,7 +150,7 @@ fn a_refusal_says_why_and_what_the_web_server_was_told() {
 
 #[test]
 fn one_that_is_too_slow_breaks_or_is_given_up_says_so() {
-    with(PhpFpm::pool(1), "timeouts: {first_byte: 200ms}", |mux, php| {
+    with(PhpFpm::pool(1), "timeouts: {first_byte: 200ms}\n    on_failure: respond", |mux, php| {
         assert_eq!(mux.call(&slow(php, "ms=600"), SOON).whole().http_status(), 504);
         let line = exchange(mux, 1);
         assert_eq!(fields(&line, ["outcome", "status"]), json!(["timeout", 504]));
