@@ -55,7 +55,8 @@ impl Mariadb {
     #[track_caller]
     pub fn query(&self, database: &str, sql: &str) -> String {
         let socket = format!("--socket={}", self.socket().display());
-        let arguments = ["--no-defaults", &socket, "--user=root", "--batch", "--skip-column-names", database, "-e", sql];
+        let arguments =
+            ["--no-defaults", &socket, "--user=root", "--batch", "--skip-column-names", database, "-e", sql];
         run(Command::new("mariadb").args(arguments))
     }
 

@@ -157,7 +157,12 @@ impl Page {
     #[track_caller]
     pub(super) fn shows(&self, status: u16, text: &str) -> &Self {
         let start: String = self.text.chars().take(6_000).collect();
-        assert!(self.status == status && self.text.contains(text), "{} {}, no {text:?}: {start}", self.path, self.status);
+        assert!(
+            self.status == status && self.text.contains(text),
+            "{} {}, no {text:?}: {start}",
+            self.path,
+            self.status
+        );
         self
     }
 
@@ -169,7 +174,10 @@ impl Page {
     #[track_caller]
     pub(super) fn between(&self, before: &str, behind: &str) -> String {
         let found = self.text.split_once(before).and_then(|(_, rest)| rest.split_once(behind));
-        found.map_or_else(|| panic!("{}: no {before}...{behind} in {}", self.path, self.text), |(text, _)| text.to_owned())
+        found.map_or_else(
+            || panic!("{}: no {before}...{behind} in {}", self.path, self.text),
+            |(text, _)| text.to_owned(),
+        )
     }
 
     #[track_caller]

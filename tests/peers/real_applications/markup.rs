@@ -52,7 +52,11 @@ pub(super) fn tags(page: &str) -> Vec<Tag<'_>> {
             "script" | "style" => page[end..].find(&format!("</{name}")).map_or(page.len(), |offset| end + offset),
             _ => end,
         };
-        tags.push(Tag { name, attributes: text[name_end..].trim_end_matches('/'), at: start..(end + 1).min(page.len()) });
+        tags.push(Tag {
+            name,
+            attributes: text[name_end..].trim_end_matches('/'),
+            at: start..(end + 1).min(page.len()),
+        });
     }
     tags
 }

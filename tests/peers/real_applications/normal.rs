@@ -19,24 +19,67 @@ impl Names {
         self
     }
 
+    /// Where a text differs from that of another installation, by more than names, times and what is random.
+    pub(super) fn difference(&self, text: &str, others: &Self, other: &str) -> Option<String> {
+        let (text, other) = (self.own(text), others.own(other));
+        let lines = |text: &str| text.lines().count();
+        if lines(&text) != lines(&other) {
+            return Some(parting(&without_times(&text), &without_times(&other)));
+        }
+        let pairs = text.lines().zip(other.lines()).filter(|(line, other)| line != other);
+        let mut normal = pairs.map(|(line, other)| (without_times(line), without_times(other)));
+        normal.find(|(line, other)| line != other).map(|(line, other)| parting(&line, &other))
+    }
+
+    /// By the names of every installation, and without what is drawn in other ways than as a word.
+    fn own(&self, text: &str) -> String {
+        let text = self.0.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        CUT.iter().fold(text, |text, (start, end)| cut(&text, start, end))
+    }
+
+    /// What all installations have in common of it.
     pub(super) fn normal(&self, text: &str) -> String {
-        let own = self.0.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
-        without_times(&without_reports(&own))
+        without_times(&self.own(text))
     }
 }
 
-/// Without what MediaWiki writes about its own work on a page.
-fn without_reports(text: &str) -> String {
-    let comments = ["\nNewPP limit report", "\nTransclusion expansion time report", " Saved in parser cache"];
-    let reports = comments.map(|comment| (format!("<!--{comment}"), "-->"));
-    let profile = ("\"timingprofile\":[".to_owned(), "]");
-    reports.into_iter().chain([profile]).fold(text.to_owned(), |text, (start, end)| cut(&text, &start, end))
-}
+/// From here to there: checksums of what holds an address, what WordPress draws (a password, a server, how it hides an address),
+/// and what MediaWiki writes about its own work on a page.
+const CUT: [(&str, &str); 12] = [
+    ("[\"mediawiki.base\",\"", "\""),
+    ("mediawiki.base@", "\""),
+    ("etag: W/\"", "\""),
+    ("data-pw=\"", "\""),
+    ("\"password\":\"", "\""),
+    ("<div class=\"jj\">", "<div class=\"post_password\">"),
+    ("http:\\/\\/", ".gravatar.com"),
+    ("\"mailto:", "</a>"),
+    ("<!-- \nNewPP limit report", "-->"),
+    ("<!--\nTransclusion expansion time report", "-->"),
+    ("<!-- Saved in parser cache", "-->"),
+    ("\"timingprofile\":[", "]"),
+];
 
+/// Without what stands between a start and the first end behind it, if that is near.
 fn cut(text: &str, start: &str, end: &str) -> String {
     let mut parts = text.split(start);
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| text + part.split_once(end).map_or("", |(_, behind)| behind))
+    let mut cut = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        cut.push_str(start);
+        let end = part.find(end).filter(|end| *end < 4_000).unwrap_or_default();
+        cut.push_str(&part[end..]);
+    }
+    cut
+}
+
+/// The place where two texts part, with what is around.
+fn parting(one: &str, other: &str) -> String {
+    let same = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+    let around = |text: &str| {
+        let bytes = &text.as_bytes()[same.saturating_sub(60).min(text.len())..(same + 100).min(text.len())];
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    format!("{:?} direct, {:?} through", around(one), around(other))
 }
 
 /// A word with what separates it from the one before.
@@ -103,9 +146,8 @@ fn is_time(word: &str) -> bool {
     let name = lower.get(..3).is_some_and(|start| MONTHS.contains(&start) || DAYS.contains(&start))
         && (lower.len() == 3 || lower.ends_with("day") || is_month(&lower));
     let year = word.len() == 4 && word.starts_with("20") && is_number(word);
-    let date_and_hour = word.split_once('T').is_some_and(|(day, hour)| {
-        is_number(day) && is_number(hour.trim_end_matches('Z'))
-    });
+    let date_and_hour =
+        word.split_once('T').is_some_and(|(day, hour)| is_number(day) && is_number(hour.trim_end_matches('Z')));
     name || year || date_and_hour
 }
 
@@ -116,7 +158,9 @@ fn is_month(lower: &str) -> bool {
 
 fn goes_along(separator: &str, word: &str) -> bool {
     let near = separator.len() <= 2 && separator.chars().all(|letter| " :-/,.T+".contains(letter));
-    near && !separator.is_empty() && (is_short(word.trim_end_matches('Z')) || ["am", "pm"].contains(&word))
+    let of_a_uuid = separator == "-" && word.len() == 4 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let short = is_short(word.trim_end_matches('Z')) || ["am", "pm"].contains(&word);
+    near && !separator.is_empty() && (short || of_a_uuid)
 }
 
 fn is_short(word: &str) -> bool {
@@ -137,7 +181,8 @@ fn what_differs_between_two_installations_reads_as_one() {
         ("nonce=71c44422de&post=12", "nonce=#&post=12"),
         ("http:\\/\\/127.0.0.1:18001\\/a%2F127.0.0.1%3A18001", "http:\\/\\/HOST\\/a%2FHOST"),
         ("\"wgBackendResponseTime\":123,\"wgHostname\"", "\"wgBackendResponseTime\":#,\"wgHostname\""),
-        ("a<!-- Saved in parser cache with key x -->b", "ab"),
+        ("a<!-- Saved in parser cache with key x -->b", "a<!-- Saved in parser cache-->b"),
+        ("/6f1c2d3e-9e6b-4deb-8952-0a1b2c3d4e5f", "/#-#-#-#-#"),
         ("decide on 12 markets", "decide on 12 markets"),
     ] {
         assert_eq!(names.normal(text), normal);

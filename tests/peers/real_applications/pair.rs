@@ -1,6 +1,10 @@
 //! Two installations of one application, one before php-fpm and one before fcgimux: each step is done in both and compared.
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use sha2::{Digest, Sha256};
 
@@ -56,21 +60,6 @@ impl<'s> Installation<'s> {
     pub(super) fn query(&self, sql: &str) -> String {
         self.stage.database.query(&self.database, sql)
     }
-
-    fn normal(&self, exchange: &Exchange) -> String {
-        let answer = &exchange.answer;
-        let mut text = format!("{}\nstatus {}\n", self.names.normal(&exchange.request), answer.status);
-        let body = std::str::from_utf8(&answer.body);
-        for (name, value) in answer.headers.iter().filter(|(name, _)| !NOT_COMPARED.contains(&name.as_str())) {
-            // The length of a text counts its times and numbers.
-            let value = if name == "content-length" && body.is_ok() { "..." } else { value };
-            writeln!(text, "{name}: {}", self.names.normal(value)).expect("write to a string");
-        }
-        match body {
-            Ok(body) => text + "\n" + &self.names.normal(body),
-            Err(_) => format!("{text}\n{} bytes, {:x?}", answer.body.len(), Sha256::digest(&answer.body)),
-        }
-    }
 }
 
 impl<'s> Pair<'s> {
@@ -89,10 +78,12 @@ impl<'s> Pair<'s> {
     #[track_caller]
     pub(super) fn step(&mut self, name: &str, act: impl Fn(&mut Installation<'s>)) {
         self.steps += 1;
+        let start = Instant::now();
         println!("{name}: direct");
         act(&mut self.direct);
-        println!("{name}: through fcgimux");
+        println!("{name}: through fcgimux ({:.1?})", start.elapsed());
         act(&mut self.through);
+        println!("{name}: compared ({:.1?})", start.elapsed());
         let [direct, through] = self.both().map(|installation| installation.browser.take_exchanges());
         if direct.len() != through.len() {
             self.differences.push(format!("{name}: {} exchanges direct, {} through", direct.len(), through.len()));
@@ -100,6 +91,7 @@ impl<'s> Pair<'s> {
         for (direct, through) in direct.iter().zip(&through) {
             self.compare(name, direct, through);
         }
+        println!("({:.1?})", start.elapsed());
     }
 
     fn compare(&mut self, step: &str, direct: &Exchange, through: &Exchange) {
@@ -108,10 +100,8 @@ impl<'s> Pair<'s> {
         self.took[0] += direct.took;
         self.took[1] += through.took;
         let request = &through.request;
-        let (ours, theirs) = (self.through.normal(through), self.direct.normal(direct));
-        if let Some(difference) = first_difference(&theirs, &ours) {
-            self.differences.push(format!("{step}: {request}: {difference}"));
-        }
+        let difference = self.difference(&text(direct), &text(through));
+        self.differences.extend(difference.map(|difference| format!("{step}: {request}: {difference}")));
         if through.took > direct.took + SLOWER {
             self.differences.push(format!("{step}: {request}: {:?} direct, {:?} through", direct.took, through.took));
         }
@@ -120,10 +110,13 @@ impl<'s> Pair<'s> {
     /// Compares what a query answers in both databases.
     #[track_caller]
     pub(super) fn compare_rows(&mut self, sql: &str) {
-        let [direct, through] = self.both().map(|installation| installation.names.normal(&installation.query(sql)));
-        if let Some(difference) = first_difference(&direct, &through) {
-            self.differences.push(format!("{sql}: {difference}"));
-        }
+        let [direct, through] = self.both().map(|installation| installation.query(sql));
+        let difference = self.difference(&direct, &through);
+        self.differences.extend(difference.map(|difference| format!("{sql}: {difference}")));
+    }
+
+    fn difference(&self, direct: &str, through: &str) -> Option<String> {
+        self.direct.names.difference(direct, &self.through.names, through)
     }
 
     /// Fails if anything differed, anything was executed more often or less often through fcgimux, or anything was noted there.
@@ -133,10 +126,10 @@ impl<'s> Pair<'s> {
         let [direct, through] = self.both().map(|installation| installation.nginx.address());
         self.differences.extend(stage.executed_otherwise(direct, through));
         let [direct, through] = self.both().map(|installation| {
-            let complaints = installation.nginx.errors();
-            complaints.iter().map(|line| installation.names.normal(complaint(line))).collect::<Vec<_>>().join("\n")
+            installation.nginx.errors().iter().map(|line| complaint(line).to_owned() + "\n").collect::<String>()
         });
-        self.differences.extend(first_difference(&direct, &through).map(|words| format!("nginx's log: {words}")));
+        let difference = self.difference(&direct, &through);
+        self.differences.extend(difference.map(|difference| format!("nginx's log: {difference}")));
         let Self { steps, exchanges, bytes, took: [direct, through], differences, .. } = self;
         println!(
             "{steps} steps, {exchanges} exchanges each way, {bytes} bytes of answers; {direct:.1?} direct, {through:.1?} through; \
@@ -155,15 +148,18 @@ fn complaint(line: &str) -> &str {
     text.split(", upstream: ").next().unwrap_or(text)
 }
 
-/// Where two texts part, with what is around.
-fn first_difference(direct: &str, through: &str) -> Option<String> {
-    if direct == through {
-        return None;
+/// All of an exchange that two installations have in common.
+fn text(exchange: &Exchange) -> String {
+    let answer = &exchange.answer;
+    let mut text = format!("{}\nstatus {}\n", exchange.request, answer.status);
+    let body = std::str::from_utf8(&answer.body);
+    for (name, value) in answer.headers.iter().filter(|(name, _)| !NOT_COMPARED.contains(&name.as_str())) {
+        // The length of a text counts its times and numbers.
+        let value = if name == "content-length" && body.is_ok() { "..." } else { value };
+        writeln!(text, "{name}: {value}").expect("write to a string");
     }
-    let same = direct.bytes().zip(through.bytes()).take_while(|(one, other)| one == other).count();
-    let around = |text: &str| {
-        let bytes = &text.as_bytes()[same.saturating_sub(60).min(text.len())..(same + 100).min(text.len())];
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    Some(format!("differs at byte {same} of {}: {:?} direct, {:?} through", direct.len(), around(direct), around(through)))
+    match body {
+        Ok(body) => text + "\n" + body,
+        Err(_) => format!("{text}\n{} bytes, {:x?}", answer.body.len(), Sha256::digest(&answer.body)),
+    }
 }

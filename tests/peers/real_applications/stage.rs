@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::normal::Names;
 use crate::support::{Before, Fcgimux, Folder, Mariadb, PhpFpm, Port, eventually, sockets::TimeWait};
 
 const WORKERS: usize = 12;
@@ -73,10 +74,12 @@ impl Stage {
     /// How often each request was executed. Not WordPress's calls of its own wp-cron: two pages at once may send one each.
     fn executed(&self, server: SocketAddr) -> BTreeMap<String, usize> {
         let (log, prefix) = (self.folder.read(EXECUTED), format!("{server} "));
+        let names = Names::default().read(&server.to_string(), "HOST");
         let mut executed = BTreeMap::new();
-        for line in log.lines().filter_map(|line| line.strip_prefix(&prefix)).filter(|line| !line.contains("/wp-cron.php")) {
-            let line = super::normal::Names::default().read(&server.to_string(), "HOST").normal(line);
-            *executed.entry(line).or_default() += 1;
+        for line in
+            log.lines().filter_map(|line| line.strip_prefix(&prefix)).filter(|line| !line.contains("/wp-cron.php"))
+        {
+            *executed.entry(names.normal(line)).or_default() += 1;
         }
         executed
     }
