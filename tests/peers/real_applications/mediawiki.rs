@@ -163,7 +163,9 @@ fn interfaces(pair: &mut Pair<'_>) {
         let text = "Written by a program.";
         api(wiki, &[("action", "edit"), ("title", "Program"), ("text", text)]).shows(200, "Success");
         api(wiki, &[("action", "edit"), ("title", "Program"), ("appendtext", " Twice.")]).shows(200, "Success");
-        wiki.browser.open("/api.php?action=parse&page=Program&disablelimitreport=1&format=json").shows(200, "Written by a program. Twice.");
+        wiki.browser
+            .open("/api.php?action=parse&page=Program&disablelimitreport=1&format=json")
+            .shows(200, "Written by a program. Twice.");
         api(wiki, &[("action", "delete"), ("title", "Program"), ("reason", "a test")]).shows(200, "logid");
         wiki.browser.open("/api.php?action=query&titles=Program&format=json").shows(200, "missing");
     });

@@ -45,8 +45,9 @@ impl Names {
 
 /// From here to there: checksums of what holds an address, what WordPress draws (a password, a server, how it hides an address),
 /// and what MediaWiki writes about its own work on a page.
-const CUT: [(&str, &str); 12] = [
-    ("[\"mediawiki.base\",\"", "\""),
+const CUT: [(&str, &str); 13] = [
+    ("CPU time usage", " seconds"),
+    ("Real time usage", " seconds"),
     ("mediawiki.base@", "\""),
     ("etag: W/\"", "\""),
     ("data-pw=\"", "\""),
@@ -119,7 +120,11 @@ fn words(text: &str) -> (Vec<Word<'_>>, &str) {
         let (separator, behind) = rest.split_at(start);
         let end = behind.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(behind.len());
         let (word, behind) = behind.split_at(end);
-        words.push(Word { separator, text: word, marked: is_random(word) || is_time(word) });
+        words.push(Word {
+            separator,
+            text: word,
+            marked: is_random(word) || is_time(word) || is_version(separator, word),
+        });
         rest = behind;
     }
     (words, rest)
@@ -139,6 +144,11 @@ fn is_random(word: &str) -> bool {
     let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
     let hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex && word.len() >= 8 || has_digit && word.len() >= 20 || word.len() >= 40
+}
+
+/// In MediaWiki's list of modules: a checksum of what it holds, addresses and folders included.
+fn is_version(separator: &str, word: &str) -> bool {
+    separator == "\",\"" && word.len() == 5
 }
 
 fn is_time(word: &str) -> bool {
@@ -183,6 +193,7 @@ fn what_differs_between_two_installations_reads_as_one() {
         ("\"wgBackendResponseTime\":123,\"wgHostname\"", "\"wgBackendResponseTime\":#,\"wgHostname\""),
         ("a<!-- Saved in parser cache with key x -->b", "a<!-- Saved in parser cache-->b"),
         ("/6f1c2d3e-9e6b-4deb-8952-0a1b2c3d4e5f", "/#-#-#-#-#"),
+        ("[\"mediawiki.base\",\"4ix7n\",[9]]", "[\"mediawiki.base\",\"#\",[9]]"),
         ("decide on 12 markets", "decide on 12 markets"),
     ] {
         assert_eq!(names.normal(text), normal);
