@@ -1,5 +1,6 @@
 //! One whole request: taken in, checked, ready to be sent as often as it takes.
 
+use super::label::Sticky;
 use super::policy::{Method, put_params};
 use super::reply::Finished;
 use super::trace::Trace;
@@ -8,6 +9,9 @@ use std::{borrow::Cow, fmt};
 
 /// Longer than any method that is registered; what is longer still is no method.
 const METHOD_AT_MOST: usize = 24;
+
+/// Bytes of a host's name in messages.
+const HOST_AT_MOST: usize = 255;
 
 /// Bytes of a script's name in messages; far more than a file may have in practice.
 const SCRIPT_AT_MOST: usize = 1024;
@@ -19,11 +23,15 @@ pub struct Request {
     pub role: Role,
     /// The web server wants to keep its connection to us.
     pub keep_conn: bool,
-    /// Bytes of body, equal to CONTENT_LENGTH; of a body that follows, what CONTENT_LENGTH says, or 0.
+    /// Bytes of body, equal to CONTENT_LENGTH unless there is none; of a body that follows, what CONTENT_LENGTH says, or 0.
     pub body: u64,
+    /// It has a CONTENT_LENGTH and no body, so that PHP must be told of the end of STDIN.
+    pub(super) ends_stdin: bool,
     /// Whether the connection may be used again behind it (fact 10.5).
     pub reusable: bool,
     pub(super) method: Method,
+    /// It has params that change its worker for all requests behind it, and this becomes of them (fact 18.2).
+    pub sticky: Option<Sticky>,
     /// Encoded pairs, as they go on.
     pub(super) params: Vec<u8>,
 }
@@ -45,19 +53,19 @@ pub enum Front {
     GetValues,
     /// The same, and the fence that the connection owes for the exchange before this one.
     Fence(Finished),
-    /// Two, the first of them a fence where one is owed, and the request is held back until both are answered. A worker that
-    /// is told to stop answers one more and leaves (fact 6.2); one that has answered two will read the request. For those
-    /// whose end by a reset would not say whether they were executed.
-    Twice(Option<Finished>),
+    /// Two, and the request is held back until both are answered. A worker that is told to stop answers one more and
+    /// leaves (fact 6.2); one that has answered two will read the request. For those whose end by a reset would not say
+    /// whether they were executed.
+    Twice,
 }
 
 impl Front {
-    /// `owed`: the fence of the exchange before; `kept`: the application answers GET_VALUES and stays; `stale`: it may have
-    /// gone unnoticed.
+    /// `owed`: the fence of the exchange before, of a connection that goes only to what may be repeated; `kept`: the
+    /// application answers GET_VALUES and stays; `stale`: it may have gone unnoticed.
     pub fn choose(request: &Request, owed: Option<Finished>, kept: bool, stale: bool) -> Self {
         match owed {
-            owed if kept && !request.reusable => Self::Twice(owed),
             Some(finished) => Self::Fence(finished),
+            None if kept && !request.reusable => Self::Twice,
             None if kept && (stale || !request.idempotent()) => Self::GetValues,
             None => Self::Nothing,
         }
@@ -68,18 +76,18 @@ impl Front {
         match self {
             Self::Nothing => 0,
             Self::GetValues | Self::Fence(_) => 1,
-            Self::Twice(_) => 2,
+            Self::Twice => 2,
         }
     }
 
     /// The exchange before this one may still write until the first is answered (fact 11.2).
     pub fn is_fence(&self) -> bool {
-        matches!(self, Self::Fence(_) | Self::Twice(Some(_)))
+        matches!(self, Self::Fence(_))
     }
 
     /// Bytes that are sent, and answered, before the request is.
     pub fn held_behind(&self) -> Option<usize> {
-        matches!(self, Self::Twice(_)).then_some(usize::from(self.questions()) * GET_VALUES.len())
+        matches!(self, Self::Twice).then_some(usize::from(self.questions()) * GET_VALUES.len())
     }
 }
 
@@ -89,21 +97,25 @@ impl Request {
         self.method == Method::Idempotent
     }
 
+    /// May it be sent to a worker that turns out to be busy, and from there to another one? The first may execute it as
+    /// well, once it is free.
+    pub fn repeatable(&self) -> bool {
+        self.idempotent() && self.body == 0 && self.reusable
+    }
+
     /// The script, for messages; lossy, cut where it is very long, and empty where the web server named none.
     pub fn script(&self) -> Cow<'_, str> {
-        // An application other than php-fpm need not be told of a file.
-        let script = self.param(b"SCRIPT_FILENAME").or_else(|| self.param(b"SCRIPT_NAME")).unwrap_or_default();
-        // Apache may put the query string behind it, which is nobody's business.
-        let script = script.split(|byte| *byte == b'?').next().unwrap_or_default();
-        String::from_utf8_lossy(&script[..script.len().min(SCRIPT_AT_MOST)])
+        script(&self.params)
     }
 
     /// The method, for messages, if it looks like one.
     pub fn method(&self) -> Option<&str> {
-        let method = std::str::from_utf8(self.param(b"REQUEST_METHOD")?).ok()?;
-        let sound =
-            (1..=METHOD_AT_MOST).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_alphabetic());
-        sound.then_some(method)
+        method(&self.params)
+    }
+
+    /// The host that the client asked for, for messages: that of the web server's configuration, if it says so.
+    pub fn host(&self) -> Option<Cow<'_, str>> {
+        host(&self.params)
     }
 
     /// The trace that it belongs to.
@@ -111,10 +123,8 @@ impl Request {
         self.param(b"HTTP_TRACEPARENT").and_then(Trace::parse)
     }
 
-    /// The last of that name counts, as for PHP (fact 9.6).
     fn param(&self, wanted: &[u8]) -> Option<&[u8]> {
-        let pairs = Pairs::new(&self.params).filter_map(Result::ok);
-        pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
+        param(&self.params, wanted)
     }
 
     /// Appends everything in front of the body: GET_VALUES as many as there are to be, BEGIN_REQUEST, PARAMS, empty PARAMS.
@@ -124,7 +134,43 @@ impl Request {
         let begin = BeginRequest { role: self.role, keep_conn: framing.keep_conn };
         put_record(out, Kind::BeginRequest, framing.id, &begin.encode());
         put_params(out, framing.id, &self.params);
+        if self.ends_stdin {
+            put_record(out, Kind::Stdin, framing.id, &[]);
+        }
     }
+}
+
+/// The value of a param; the last of that name counts, as for PHP (fact 9.6).
+fn param<'a>(params: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let pairs = Pairs::new(params).filter_map(Result::ok);
+    pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
+}
+
+fn script(params: &[u8]) -> Cow<'_, str> {
+    // An application other than php-fpm need not be told of a file.
+    let script = param(params, b"SCRIPT_FILENAME").or_else(|| param(params, b"SCRIPT_NAME")).unwrap_or_default();
+    // Apache may put the query string behind it, which is nobody's business.
+    let script = script.split(|byte| *byte == b'?').next().unwrap_or_default();
+    String::from_utf8_lossy(&script[..script.len().min(SCRIPT_AT_MOST)])
+}
+
+fn method(params: &[u8]) -> Option<&str> {
+    let method = std::str::from_utf8(param(params, b"REQUEST_METHOD")?).ok()?;
+    let sound = (1..=METHOD_AT_MOST).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_alphabetic());
+    sound.then_some(method)
+}
+
+fn host(params: &[u8]) -> Option<Cow<'_, str>> {
+    let host = param(params, b"SERVER_NAME").filter(|name| !name.is_empty()).or_else(|| param(params, b"HTTP_HOST"))?;
+    Some(String::from_utf8_lossy(&host[..host.len().min(HOST_AT_MOST)]))
+}
+
+/// Which request it is, for messages: "; POST /srv/www/index.php of www.example.org"; empty where nothing says so.
+pub(super) fn about(params: &[u8]) -> String {
+    let (method, script) = (method(params).unwrap_or("request for"), script(params));
+    let host = host(params).map_or_else(String::new, |host| format!(" of {host}"));
+    let about = if script.is_empty() { host } else { format!("; {method} {script}{host}") };
+    about.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
 }
 
 /// Never shows params: they hold cookies and passwords.
@@ -164,7 +210,17 @@ mod tests {
     fn request(pairs: &[(&[u8], &[u8])], keep_conn: bool) -> Request {
         let mut params = vec![];
         pairs.iter().for_each(|(name, value)| put_pair(&mut params, name, value));
-        Request { id: 1, role: Role::Responder, keep_conn, body: 0, reusable: true, method: Method::Idempotent, params }
+        Request {
+            id: 1,
+            role: Role::Responder,
+            keep_conn,
+            body: 0,
+            ends_stdin: false,
+            reusable: true,
+            method: Method::Idempotent,
+            sticky: None,
+            params,
+        }
     }
 
     /// Headers and contents of what was written.
@@ -240,7 +296,7 @@ mod tests {
         assert!(matches!(chosen(&request, false), Front::GetValues));
         request.reusable = false;
         let front = chosen(&request, false);
-        assert!(matches!(front, Front::Twice(None)) && !front.is_fence());
+        assert!(matches!(front, Front::Twice) && !front.is_fence());
         assert!(matches!(Front::choose(&request, None, false, true), Front::Nothing), "an old PHP closes behind one");
         let mut out = vec![];
         request.put_head(&mut out, Framing { id: 77, keep_conn: false, front: &front });

@@ -15,10 +15,11 @@ use crate::{
         Request,
         failure::{Failure, Kind, Origin, Phase},
         label::Direction,
+        refuse::put_end,
         reply::Reply,
         request::Front,
     },
-    wire::put_stderr,
+    wire::{ProtocolStatus, put_stderr},
 };
 use std::{
     future::poll_fn,
@@ -31,6 +32,10 @@ use std::{
 /// A web server is watched for a hang-up once an exchange has lasted so long: registering a socket for one that is
 /// over sooner costs more than it can save.
 pub(super) const WATCH_AFTER: Duration = Duration::from_millis(10);
+/// A fence in front of a request that is not answered for so long: the worker is at work behind the response before, and
+/// the request goes elsewhere. A free one answers within a fraction of a millisecond; on a machine whose processors are
+/// wanted twice over the answer takes a few, and a request too many that is sent again costs more than the wait.
+const RIDE_AT_MOST: Duration = Duration::from_millis(20);
 /// A header block is held back until it is whole, unless it grows over this.
 pub(super) const HEAD_AT_MOST: usize = 64 * 1024;
 /// Reads in a row before others get their turn.
@@ -64,6 +69,8 @@ pub(super) struct Exchange<'a> {
     repeatable: bool,
     /// PHP reads it whole before it runs anything.
     read_whole: bool,
+    /// It was sent behind the fence of the exchange before.
+    rides: bool,
     /// When to look next whether what was sent has arrived; `None` once it has.
     arrival: Option<Instant>,
     /// Its endpoint has been reported for not acknowledging what it was sent.
@@ -120,6 +127,7 @@ impl<'a> Exchange<'a> {
             looked_at: false,
             send_error: None,
             read_whole: request.reusable,
+            rides: front.is_fence(),
             repeatable: request.idempotent() && request.body == 0,
             arrival: Some(now + SILENCE),
             reported: false,
@@ -206,7 +214,7 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(read) => read.map_err(|error| self.application_broke(&error))?,
             };
             if read == 0 {
-                return Poll::Ready(Err(self.application_closed()));
+                return Poll::Ready(self.handle_close());
             }
             head.copy_from_slice(&self.carry);
             let len = self.carry.len() + read;
@@ -254,7 +262,7 @@ impl<'a> Exchange<'a> {
         // HAProxy dies of a message that nothing follows at once (docs/web-servers.md).
         let sent = if self.head.is_empty() && !self.reply.ends_with_message() {
             self.course.handle_response(records, self.clocks.application);
-            self.web.lock().respond(self.theirs, records)
+            self.web.lock().respond(records)
         } else {
             let mut all = std::mem::take(&mut self.head);
             all.extend_from_slice(records);
@@ -262,7 +270,7 @@ impl<'a> Exchange<'a> {
             if self.reply.ends_with_message() {
                 put_stderr(&mut all, self.theirs, &[]);
             }
-            self.web.lock().respond(self.theirs, &all)
+            self.web.lock().respond(&all)
         };
         sent.map_err(|error| web_server_broke(&error))
     }
@@ -339,10 +347,12 @@ impl<'a> Exchange<'a> {
             };
             limit.map(|limit| (self.clocks.application + limit, late(Origin::Application, which)))
         };
+        let busy = (self.rides && self.reply.proof_due())
+            .then(|| (self.clocks.application + RIDE_AT_MOST, Some((Origin::Application, Kind::Busy))));
         // With every timeout off and the web server watched, its hang-up is what ends the wait.
         let never = (self.clocks.started + Duration::from_secs(365 * 86_400), late(Origin::Application, "exchange"));
         let arrival = self.arrival.map(|at| (at, None));
-        [look, arrival, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
+        [look, arrival, busy, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
     }
 
     fn application_broke(&self, error: &io::Error) -> (Origin, Kind) {
@@ -357,9 +367,15 @@ impl<'a> Exchange<'a> {
         (Origin::Application, kind)
     }
 
-    fn application_closed(&self) -> (Origin, Kind) {
+    fn handle_close(&mut self) -> Result<bool, (Origin, Kind)> {
+        if self.reply.handle_close() {
+            let mut end = vec![];
+            put_end(&mut end, self.theirs, ProtocolStatus::RequestComplete);
+            self.pass_on(&end)?;
+            return Ok(true);
+        }
         let kind = self.send_error.as_ref().map_or(Kind::Closed, broken_or_lost);
-        (Origin::Application, kind)
+        Err((Origin::Application, kind))
     }
 }
 

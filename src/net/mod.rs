@@ -13,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod exchanges;
 mod join;
+mod linger;
 mod listen;
 mod observe;
 mod outgoing;
@@ -43,7 +44,7 @@ use plane::{LOOK, Plane};
 use pool::SharedPool;
 use std::{future::Future, sync::Arc, time::Duration};
 
-pub use listen::ListenError;
+pub use listen::{BACKLOG, ListenError};
 pub use plane::Prepared;
 
 /// Without a connection, a waiter or a running exchange for so long, a drain is over.
@@ -119,6 +120,7 @@ impl Net {
         let net = Self { plane: Plane::new(metrics) };
         let prepared = net.prepare(config)?;
         tokio::spawn(net.plane.ticker().run());
+        tokio::spawn(net.plane.lingering().run());
         net.apply(prepared);
         Ok(net)
     }
