@@ -15,6 +15,7 @@ mod logging;
 mod monitoring;
 mod multiplex;
 mod page;
+mod real_applications;
 mod reload;
 mod scopes;
 mod smuggling;
