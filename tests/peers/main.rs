@@ -15,6 +15,7 @@ mod monitoring;
 mod multiplex;
 mod page;
 mod reload;
+mod sameness;
 mod scopes;
 mod smuggling;
 mod status;
