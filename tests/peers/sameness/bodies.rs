@@ -88,8 +88,8 @@ pub(crate) fn withheld() -> Vec<Case> {
         shows("CONTENT_LENGTH twice, both the same", "BODY 3")
             .on(nginx().pass("fastcgi_param CONTENT_LENGTH $content_length;")),
         Case::new("error_page of a body that is too large")
-            .on(nginx().site("client_max_body_size 64k; error_page 413 = /env.php;"))
-            .on(nginx_unbuffered().site("client_max_body_size 64k; error_page 413 = /env.php;"))
+            .on(nginx().site("error_page 413 = /env.php;").pass("client_max_body_size 64k;"))
+            .on(nginx_unbuffered().site("error_page 413 = /env.php;").pass("client_max_body_size 64k;"))
             .ask(post("/env.php", vec![b'a'; 70_000]))
             .shows("CONTENT_LENGTH=70000"),
         Case::new("error_page of a missing page behind a POST")

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use super::{
     client::{self, Answer, Ending, Kept, Request, ask},
     seen::Seen,
-    site::{self, Site},
+    site::{self, Kind, Site},
     stage::{Application, Side, Theme},
 };
 
@@ -83,6 +83,12 @@ impl Case {
 
     pub(crate) fn everywhere(mut self) -> Self {
         self.sites.extend(site::all());
+        self
+    }
+
+    /// Without one of them, where that does something of its own.
+    pub(crate) fn but(mut self, kind: Kind) -> Self {
+        self.sites.retain(|site| site.kind != kind);
         self
     }
 

@@ -24,7 +24,7 @@ pub(crate) enum Ending {
     Late,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) status_line: String,
     pub(crate) headers: Vec<(String, String)>,
@@ -92,6 +92,13 @@ impl Request {
             bytes.extend_from_slice(&self.body);
         }
         bytes
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start: String = self.text().chars().take(300).collect();
+        write!(out, "{:?} {:?} {:?} {start:?}", self.ending, self.status_line, self.headers)
     }
 }
 

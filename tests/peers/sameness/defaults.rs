@@ -43,13 +43,7 @@ pub(crate) fn public_configurations() -> Vec<Case> {
         )
         .shows("756M 20M"),
         with_setting("an empty PHP_VALUE", "fastcgi_param PHP_VALUE \"\";"),
-        Case::new("990 headers")
-            .on(nginx())
-            .on(nginx_kept())
-            .on(lighttpd())
-            .script("count.php", count)
-            .ask(many())
-            .shows("990"),
+        Case::new("990 headers").on(nginx()).on(nginx_kept()).script("count.php", count).ask(many()).shows("990"),
         Case::new("a cookie of 7 kB").everywhere().ask(long(7_000)),
         Case::new("a cookie of 30 kB")
             .on(nginx().top("large_client_header_buffers 4 64k;"))

@@ -14,10 +14,10 @@ use crate::support::Setup;
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Nothing refuses directly, so what is looked at is the time.
-fn refused(name: &str, status: u16, mux: fn(Setup) -> Setup) -> Case {
+fn refused(name: &'static str, status: u16, mux: fn(Setup) -> Setup) -> Case {
     Case::new(name)
         .before(move |theme| Application::php(theme, |php| php, mux))
-        .better("is answered at once", status, Ending::Whole)
+        .better(name, status, Ending::Whole)
         .no_later_than(AT_ONCE)
         .unledgered()
 }

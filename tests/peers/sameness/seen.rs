@@ -10,8 +10,8 @@ use super::{
 };
 use crate::support::fcgi::Reply;
 
-/// Differ from one answer to the next whatever answers.
-const OWN_HEADERS: [&str; 1] = ["date"];
+/// Differ from one answer to the next, or from one file to the next, whatever answers.
+const OWN_HEADERS: [&str; 3] = ["date", "etag", "last-modified"];
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
@@ -57,40 +57,42 @@ impl Seen {
 
     /// Everything that is not the same, a line each.
     pub(crate) fn differences(&self, through: &Self, bodies: Bodies) -> Vec<String> {
-        let [mut direct, mut other] = [self.lines(bodies), through.lines(bodies)];
-        let count = direct.len().max(other.len());
-        direct.resize(count, String::new());
-        other.resize(count, String::new());
-        let pairs = direct.into_iter().zip(other);
-        pairs.filter(|(one, two)| one != two).map(|(one, two)| format!("direct  {one}\n    through {two}")).collect()
+        let [direct, other] = [self.all(bodies), through.all(bodies)];
+        let missing = direct.iter().filter(|(name, _)| !other.iter().any(|(same, _)| same == name));
+        let missing = missing.map(|(name, value)| format!("{name}: directly {value}, and nothing through fcgimux"));
+        let differ = other.iter().filter_map(|(name, value)| {
+            let found = direct.iter().find(|(same, _)| same == name).map(|(_, value)| value.as_str());
+            (found != Some(value)).then(|| differ(name, found.unwrap_or("nothing"), value))
+        });
+        missing.chain(differ).collect()
     }
 
-    fn lines(&self, bodies: Bodies) -> Vec<String> {
-        let mut lines = Vec::new();
+    /// All that is compared, by name.
+    fn all(&self, bodies: Bodies) -> Vec<(String, String)> {
+        let mut all = Vec::new();
         for (number, answer) in self.answers.iter().enumerate() {
-            let at = format!("answer {}", number + 1);
-            lines.push(format!("{at}: {:?}, {}", answer.ending, answer.status_line));
-            let headers =
-                answer.headers.iter().filter(|(name, _)| !OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)));
+            let mut note = |name: &str, value: String| all.push((format!("{name} of answer {}", number + 1), value));
+            note("end", format!("{:?}", answer.ending));
+            note("status", answer.status_line.clone());
+            let kept = |name: &str| !OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
+            let headers = answer.headers.iter().filter(|(name, _)| kept(name));
             let headers: Vec<_> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
-            lines.push(format!("{at}: headers {}", self.neutral(&headers.join(" | "))));
-            lines.extend(self.body_lines(&at, answer, bodies));
+            note("headers", self.neutral(&headers.join("\n")));
+            note("body", self.body_of(answer, bodies));
         }
-        lines.extend(self.facts.iter().map(|(name, value)| format!("{name}: {}", self.neutral(value))));
-        lines
+        all.extend(self.facts.iter().map(|(name, value)| (name.clone(), self.neutral(value))));
+        all
     }
 
-    fn body_lines(&self, at: &str, answer: &Answer, bodies: Bodies) -> Vec<String> {
+    fn body_of(&self, answer: &Answer, bodies: Bodies) -> String {
         if bodies == Bodies::Some && answer.ending != Ending::Whole {
-            return vec![format!("{at}: body {}", if answer.body.is_empty() { "empty" } else { "begun" })];
+            return if answer.body.is_empty() { "none" } else { "has begun" }.to_owned();
         }
         match std::str::from_utf8(&answer.body) {
-            Ok(text) if text.len() < 10_000 => {
-                self.neutral(text).lines().map(|line| format!("{at}: body {line:?}")).collect()
-            }
+            Ok(text) if text.len() < 10_000 => self.neutral(text),
             _ => {
                 let sum: String = Sha256::digest(&answer.body).iter().map(|byte| format!("{byte:02x}")).collect();
-                vec![format!("{at}: body of {} bytes, {sum}", answer.body.len())]
+                format!("{} bytes, {sum}", answer.body.len())
             }
         }
     }
@@ -99,4 +101,15 @@ impl Seen {
     fn neutral(&self, text: &str) -> String {
         self.own.iter().fold(text.to_owned(), |text, (own, word)| text.replace(own.as_str(), word))
     }
+}
+
+/// The first line that is not the same.
+fn differ(name: &str, direct: &str, through: &str) -> String {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (direct, through) = (lines(direct), lines(through));
+    let at = direct.iter().zip(&through).take_while(|(one, two)| one == two).count();
+    let line = |lines: &[String]| {
+        lines.get(at).map_or_else(|| "(no more)".to_owned(), |line| line.chars().take(300).collect())
+    };
+    format!("{name}: directly {:?}, through fcgimux {:?}", line(&direct), line(&through))
 }

@@ -10,7 +10,7 @@ use super::{
     stage::{Application, Side},
 };
 use crate::support::{
-    Caddy, Fcgimux, Nginx, PhpFpm,
+    Apache, Fcgimux, Nginx, PhpFpm,
     apps::Program,
     eventually,
     fcgi::{self, Call, Connection, Incoming, STDERR, STDOUT},
@@ -70,7 +70,7 @@ pub(crate) fn ends() -> Vec<Case> {
             connection.shutdown_write();
         })
         .on(nginx())
-        .gives(200, Ending::Cut),
+        .better("breaks off", 200, Ending::Cut),
         ending("a message behind the response", |connection, request| {
             let message = fcgi::record_padded(STDERR, request.id, b"a word of warning", 7);
             let _ = connection.try_send(
@@ -125,8 +125,8 @@ pub(crate) fn http_in_place_of_fastcgi() -> Vec<Case> {
             let server = Nginx::site(std::path::Path::new("/nowhere"), "/nobody").start();
             Application::beside(server.address().to_string(), server)
         }),
-        case("Caddy at the address", || {
-            let server = Caddy::with("http://:{port} {\n bind 127.0.0.1\n respond \"hello\"\n}");
+        case("Apache at the address", || {
+            let server = Apache::with("Listen {address}");
             Application::beside(server.address().to_string(), server)
         }),
         case("a server that says HTTP/1.0", || {
