@@ -74,10 +74,12 @@ tables! {
     public_configurations_work: defaults::public_configurations;
     rare_records_are_answered: smaller::records;
     rare_ends_are_passed_on: smaller::ends;
+    odd_heads_are_judged_by_the_web_server: smaller::odd_heads;
     an_http_server_at_the_address_is_named: smaller::http_in_place_of_fastcgi;
     applications_start_before_the_body: smaller::starts;
     requests_arrive_as_directly: normal::requests;
     responses_arrive_as_directly: normal::responses;
+    clients_come_and_go_as_directly: normal::clients;
     what_web_servers_do_with_responses_they_do: normal::own_words;
     uploads_without_a_length_arrive: normal::better;
 }

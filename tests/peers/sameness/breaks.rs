@@ -4,7 +4,7 @@ use super::{
     browsing,
     case::Case,
     client::{Ending, get, post},
-    site::{Site, apache, caddy, haproxy, lighttpd, nginx, nginx_kept},
+    site::{Site, apache, apache_kept, caddy, haproxy, haproxy_kept, lighttpd, nginx, nginx_kept},
 };
 
 const GZIP: &str = "gzip on; gzip_types text/plain;";
@@ -47,7 +47,7 @@ pub(crate) fn other_servers() -> Vec<Case> {
     let mut cases = Vec::new();
     for size in [30, 20_000] {
         let name = format!("a POST that breaks off after {size} B");
-        for site in [apache(), lighttpd(), haproxy()] {
+        for site in [apache(), apache_kept(), lighttpd(), haproxy(), haproxy_kept()] {
             cases.push(case(name.clone(), site, size));
         }
         cases.push(case(name, caddy(), size).gives(200, Ending::Whole));

@@ -1,9 +1,13 @@
 //! Nothing fails: everything looks as it does without fcgimux.
 
+use std::thread;
+
 use super::{
     case::Case,
-    client::{Ending, Request, get, post, request},
+    client::{Ending, Kept, Request, ask, get, post, request},
+    seen::Seen,
     site::{Kind, apache, caddy, haproxy, lighttpd, nginx, nginx_kept, nginx_unbuffered},
+    stage::{Application, Side},
 };
 
 const MIB: usize = 1 << 20;
@@ -110,8 +114,59 @@ pub(crate) fn responses() -> Vec<Case> {
             "for ($i = 0; $i < 5; $i++) { echo \"step $i\\n\"; ob_flush(); flush(); usleep(20000); }",
         ),
         says("8 MiB", "for ($i = 0; $i < 128; $i++) { echo str_repeat(chr(65 + $i % 26), 65536); }"),
+        says("a finished response and stray output", "echo 'done'; fastcgi_finish_request(); echo 'stray'; flush();"),
+        says("a shutdown function that writes", "register_shutdown_function(fn() => print('end')); echo 'begin ';"),
+        Case::new("a header that is too large for nginx")
+            .on(nginx())
+            .on(nginx_kept())
+            .script("a.php", "header('X-Long: ' . str_repeat('v', 9000)); echo 'body';")
+            .ask(get("/a.php"))
+            .status(502),
         says("binary", "for ($i = 0; $i < 256; $i++) { echo chr($i); } echo \"\\r\\n\\r\\n\\0\";"),
     ]
+}
+
+/// Clients that go away, and more of them than there are workers.
+pub(crate) fn clients() -> Vec<Case> {
+    let steps = "note('begun'); register_shutdown_function(fn() => note('ended ' . connection_status()));
+        for ($i = 0; $i < 30; $i++) { echo str_repeat('s', 9000); flush(); usleep(50000); }";
+    let leaves = |name: &str, script: &str| {
+        Case::new(name).script("steps.php", script).does(|side| {
+            let mut kept = Kept::to(side.address());
+            kept.only_send(&get("/steps.php"));
+            let some = kept.read_some(1);
+            Seen::default().and("bytes", some)
+        })
+    };
+    vec![
+        leaves("a script whose client leaves", steps)
+            .on(nginx_unbuffered())
+            .on(lighttpd())
+            .on(caddy())
+            .on(haproxy())
+            .runs(1),
+        leaves("a script that ignores that its client leaves", &format!("ignore_user_abort(true); {steps}"))
+            .on(nginx_unbuffered())
+            .on(caddy())
+            .runs(1),
+        Case::new("more requests than workers")
+            .before(|theme| Application::php(theme, |php| php.set("pm.max_children", "2"), |mux| mux))
+            .on(nginx())
+            .on(haproxy())
+            .script("slow.php", "usleep(150000); echo 'slow ', $_GET['n'];")
+            .does(crowd)
+            .in_turn()
+            .runs(12),
+    ]
+}
+
+/// Twelve clients at once.
+fn crowd(side: &Side<'_>) -> Seen {
+    thread::scope(|scope| {
+        let ask_one = |number| move || ask(side.address(), &get(&format!("/slow.php?n={number}")));
+        let clients: Vec<_> = (0..12).map(|number| scope.spawn(ask_one(number))).collect();
+        clients.into_iter().map(|client| client.join().expect("a client")).collect()
+    })
 }
 
 /// What web servers do with a response.

@@ -13,6 +13,9 @@ use crate::support::fcgi::Reply;
 /// Differ from one answer to the next, or from one file to the next, whatever answers.
 const OWN_HEADERS: [&str; 3] = ["date", "etag", "last-modified"];
 
+/// How a body is framed.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     answers: Vec<Answer>,
@@ -23,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) late: Option<String>,
     /// What of its texts stands for the same on both sides: folders and ports.
     pub(crate) own: Vec<(String, &'static str)>,
+    /// Whether the web server says the length of a response if it has all of it in time, and sends chunks otherwise.
+    pub(crate) frames_by_time: bool,
 }
 
 impl FromIterator<Answer> for Seen {
@@ -74,7 +79,8 @@ impl Seen {
             let mut note = |name: &str, value: String| all.push((format!("{name} of answer {}", number + 1), value));
             note("end", format!("{:?}", answer.ending));
             note("status", answer.status_line.clone());
-            let kept = |name: &str| !OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
+            let framing = if self.frames_by_time { &FRAMING[..] } else { &[] };
+            let kept = |name: &str| !OWN_HEADERS.iter().chain(framing).any(|own| name.eq_ignore_ascii_case(own));
             let headers = answer.headers.iter().filter(|(name, _)| kept(name));
             let headers: Vec<_> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
             note("headers", self.neutral(&headers.join("\n")));
@@ -88,12 +94,14 @@ impl Seen {
         if bodies == Bodies::Some && answer.ending != Ending::Whole {
             return if answer.body.is_empty() { "none" } else { "has begun" }.to_owned();
         }
+        let sum = |bytes: &[u8]| {
+            let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{} bytes, {sum}", bytes.len())
+        };
         match std::str::from_utf8(&answer.body) {
             Ok(text) if text.len() < 10_000 => self.neutral(text),
-            _ => {
-                let sum: String = Sha256::digest(&answer.body).iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("{} bytes, {sum}", answer.body.len())
-            }
+            Ok(text) => sum(self.neutral(text).as_bytes()),
+            Err(_) => sum(&answer.body),
         }
     }
 

@@ -8,6 +8,9 @@ use std::{net::SocketAddr, path::Path};
 
 use crate::support::{Apache, Caddy, Folder, Haproxy, Lighttpd, Nginx};
 
+/// A line of HAProxy's backend that goes with `option keep-conn`.
+const HAPROXY_KEEPS: &str = "http-reuse always";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
@@ -61,6 +64,15 @@ pub(crate) fn nginx_kept() -> Site {
 
 pub(crate) fn nginx_unbuffered() -> Site {
     nginx().pass("fastcgi_buffering off; fastcgi_request_buffering off;").note("nothing buffered")
+}
+
+pub(crate) fn apache_kept() -> Site {
+    apache().pass("enablereuse=on flushpackets=on").note("kept connections")
+}
+
+/// HAProxy with connections that it keeps.
+pub(crate) fn haproxy_kept() -> Site {
+    haproxy().pass(HAPROXY_KEEPS).note("kept connections")
 }
 
 /// Each web server, with little said.
@@ -221,7 +233,8 @@ impl Site {
             "{top}\nfrontend clients\n    bind {{address}}\n    option http-no-delay\n    {site}\n    default_backend php\n\
              backend php\n    use-fcgi-app php\n    {more}\n    server application {pass} proto fcgi\n\
              fcgi-app php\n    docroot {root}\n    index index.php\n    path-info ^(/.+\\.php)(/.*)?$\n    \
-             log-stderr global\n    no option keep-conn\n"
+             log-stderr global\n    {keep} keep-conn\n",
+            keep = if more.contains(HAPROXY_KEEPS) { "option" } else { "no option" },
         )
     }
 }
@@ -235,6 +248,11 @@ impl Running {
             Self::Caddy(server) => server.address(),
             Self::Haproxy(server) => server.address(),
         }
+    }
+
+    /// Whether it says the length of a response if it has all of it in time.
+    pub(crate) fn frames_by_time(&self) -> bool {
+        matches!(self, Self::Caddy(_) | Self::Haproxy(_))
     }
 
     pub(crate) fn log(&self) -> String {

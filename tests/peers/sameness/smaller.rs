@@ -10,7 +10,7 @@ use super::{
     stage::{Application, Side},
 };
 use crate::support::{
-    Apache, Fcgimux, Nginx, PhpFpm,
+    Fcgimux, Nginx, PhpFpm,
     apps::Program,
     eventually,
     fcgi::{self, Call, Connection, Incoming, STDERR, STDOUT},
@@ -43,6 +43,35 @@ pub(crate) fn records() -> Vec<Case> {
             .script("slow.php", "usleep(300000); echo \"slow\\n\";")
             .does(|side| half_closed(side, &Call::get(&side.script("slow.php")).last(), Duration::from_millis(100)))
             .runs(1),
+        Case::new("two requests in one write")
+            .does(|side| {
+                let mut connection = side.connect();
+                let call = |id| Call::post(&side.script("env.php"), "abc").id(id);
+                connection.send(&[call(1).bytes(), call(2).bytes()].concat());
+                let first = connection.reply(SOON);
+                let second = connection.reply(SOON);
+                Seen::of_reply(&first).and("the second", format!("{:?} {}", second.ids, second.text()))
+            })
+            .runs(2),
+        Case::new("100 requests on a connection")
+            .does(|side| {
+                let mut connection = side.connect();
+                let call = Call::post(&side.script("ok.php"), "abc");
+                let good = (0..100).filter(|_| connection.call(&call, SOON).text() == "ok\n").count();
+                Seen::default().and("answered", good)
+            })
+            .runs(100),
+        Case::new("params in a record each").does(|side| in_records(side, 0)).runs(1),
+        Case::new("records with padding").does(|side| in_records(side, 5)).runs(1),
+        Case::new("two params of one name").does(|side| {
+            let values = [("SCRIPT_FILENAME", "/none"), ("X_TWICE", "1"), ("X_TWICE", "2"), ("", "empty")];
+            let own = [("SCRIPT_FILENAME", side.script("env.php")), ("REQUEST_METHOD", "GET".to_owned())];
+            let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+            let params = fcgi::params(1, values.into_iter().chain(own));
+            let mut connection = side.connect();
+            connection.send(&[fcgi::begin(1, false), params, fcgi::stdin_end(1)].concat());
+            Seen::of_reply(&connection.reply(SOON))
+        }),
         Case::new("requests one after the other that each take most of timeouts.read")
             .before(|theme| Application::php(theme, |php| php, |mux| mux.listener("timeouts: {read: 1s}")))
             .does(slowly_sent)
@@ -110,6 +139,33 @@ pub(crate) fn ends() -> Vec<Case> {
     ]
 }
 
+/// Heads of responses that are not what they should be: the web server judges them.
+pub(crate) fn odd_heads() -> Vec<Case> {
+    let head = |name: &str, head: &'static str| {
+        let part = move |connection: &mut Connection, request: &Incoming| {
+            let _ = connection.try_send(&[stdout(request, head), fcgi::end_request(request.id, 0, 0)].concat());
+            connection.shutdown_write();
+        };
+        Case::new(name).before(move |_| Application::scripted(part)).ask(get("/ok.php")).on(nginx())
+    };
+    vec![
+        head("lines that end in LF", "Content-Type: text/plain\nX-A: 1\n\nbody")
+            .on(apache())
+            .on(lighttpd())
+            .on(caddy()),
+        head("a line that is no header", "Content-Type: text/plain\r\nno colon here\r\n\r\nbody").status(502),
+        head("a name with a space", "Content-Type: text/plain\r\nX A: 1\r\n\r\nbody").status(502),
+        head("a status that is none", "Status: abc\r\nContent-Type: text/plain\r\n\r\nbody").status(502),
+        head("a status line in place of Status", "HTTP/1.1 201 Made\r\nContent-Type: text/plain\r\n\r\nbody")
+            .status(201),
+        head("only a status", "Status: 404 Not Found\r\n\r\n").status(404).on(apache()).on(lighttpd()).on(caddy()),
+        head("an empty head", "\r\nbody"),
+        head("a folded header", "X-A: 1\r\n two\r\nContent-Type: text/plain\r\n\r\nbody").status(502),
+        head("a length that is too large", "Content-Length: 100\r\n\r\nbody").gives(200, Ending::Cut),
+        head("a length that is too small", "Content-Length: 2\r\n\r\nbody"),
+    ]
+}
+
 /// Something else than FastCGI at the address: the web server says 502, and fcgimux says in its log what it met.
 pub(crate) fn http_in_place_of_fastcgi() -> Vec<Case> {
     let case = |name: &str, application: fn() -> Application| {
@@ -123,10 +179,6 @@ pub(crate) fn http_in_place_of_fastcgi() -> Vec<Case> {
     vec![
         case("nginx at the address", || {
             let server = Nginx::site(std::path::Path::new("/nowhere"), "/nobody").start();
-            Application::beside(server.address().to_string(), server)
-        }),
-        case("Apache at the address", || {
-            let server = Apache::with("Listen {address}");
             Application::beside(server.address().to_string(), server)
         }),
         case("a server that says HTTP/1.0", || {
@@ -172,6 +224,22 @@ fn go_call(side: &Side<'_>, query: &str) -> Call {
 
 fn called(side: &Side<'_>, call: &Call) -> Seen {
     Seen::of_reply(&side.connect().call(call, SOON))
+}
+
+/// A POST whose params and body come in many records.
+fn in_records(side: &Side<'_>, padding: u8) -> Seen {
+    let call = Call::post(&side.script("env.php"), "abcdef").last();
+    let padded = |kind, content: &[u8]| fcgi::record_padded(kind, 1, content, padding);
+    let mut bytes = fcgi::begin(1, false);
+    for (name, value) in &call.params {
+        bytes.extend(padded(fcgi::PARAMS, &fcgi::pair(name.as_bytes(), value.as_bytes())));
+    }
+    bytes.extend(fcgi::record(fcgi::PARAMS, 1, &[]));
+    bytes.extend(call.body.chunks(2).flat_map(|chunk| padded(fcgi::STDIN, chunk)));
+    bytes.extend(fcgi::stdin_end(1));
+    let mut connection = side.connect();
+    connection.send(&bytes);
+    Seen::of_reply(&connection.reply(SOON))
 }
 
 fn half_closed(side: &Side<'_>, call: &Call, pause: Duration) -> Seen {

@@ -97,12 +97,7 @@ impl Application {
 
     /// An application that plays a part for each request of it.
     #[track_caller]
-    pub(crate) fn scripted(part: fn(&mut Connection, &Incoming)) -> Self {
-        Self::scripted_with(part, |setup| setup)
-    }
-
-    #[track_caller]
-    pub(crate) fn scripted_with(part: fn(&mut Connection, &Incoming), mux: impl Fn(Setup) -> Setup) -> Self {
+    pub(crate) fn scripted(part: impl Fn(&mut Connection, &Incoming) + Send + Sync + 'static) -> Self {
         let application = fcgi::Application::tcp(move |mut connection, _| {
             let mut incoming = Incoming::default();
             while let Ok(record) = connection.read_record(Duration::from_secs(30)) {
@@ -117,7 +112,7 @@ impl Application {
                 }
             }
         });
-        let mux = mux(Fcgimux::to(application.address())).start();
+        let mux = Fcgimux::to(application.address()).start();
         Self::new(application.address(), mux, application)
     }
 }
@@ -189,6 +184,7 @@ impl Side<'_> {
         seen.own.push((self.root.display().to_string(), "{root}"));
         if let Some(server) = &self.server {
             seen.own.push((server.address().port().to_string(), "{port}"));
+            seen.frames_by_time = server.frames_by_time();
         }
         seen
     }
