@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::config::{
         Application, EndpointAddress, EndpointSource, Fence, KEYS, ListenAddress, LogFormat, LogLevel, OnDenied,
-        Origin, ServicePort, Verbs,
+        OnFailure, Origin, ServicePort, Verbs,
     };
 
     const POOL: &str = "pools:\n  php:\n    endpoints:\n      - dns: php:9000\n";
@@ -145,11 +145,12 @@ mod tests {
         assert_eq!((connections.max_age, connections.max_requests), (Some(seconds(3600)), None));
         assert_eq!((pool.queue.depth, pool.queue.timeout), (1024, seconds(10)));
         assert_eq!((pool.timeouts.connect, pool.timeouts.prove), (seconds(1), seconds(5)));
-        assert_eq!((pool.timeouts.first_byte, pool.timeouts.between_bytes), (Some(seconds(60)), Some(seconds(60))));
+        assert_eq!((pool.timeouts.first_byte, pool.timeouts.between_bytes), (None, None));
         assert_eq!(pool.timeouts.exchange, None);
         let params = &pool.params;
-        assert_eq!((params.max_size, params.max_count, params.on_denied), (256 << 10, 1000, OnDenied::Refuse));
-        assert_eq!(params.deny, ["PHP_VALUE", "PHP_ADMIN_VALUE"]);
+        assert_eq!((params.max_size, params.max_count, params.on_denied), (256 << 10, 10_000, OnDenied::Refuse));
+        assert!(params.deny.is_empty());
+        assert_eq!(pool.on_failure, OnFailure::HangUp);
         assert_eq!((params.set.len(), &params.remove), (0, &vec!["HTTP_PROXY".to_owned()]));
         assert_eq!((pool.body.max_size, pool.body.memory), (None, 256 << 10));
         assert_eq!(pool.body.directory, std::env::temp_dir());

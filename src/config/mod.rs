@@ -95,6 +95,7 @@ pub struct Pool {
     pub connections: Connections,
     pub queue: Queue,
     pub timeouts: Timeouts,
+    pub on_failure: OnFailure,
     pub params: Params,
     pub body: Body,
     pub reuse_after_body: ReuseAfterBody,
@@ -230,6 +231,15 @@ pub struct Queue {
     /// Waiters at most; one more is refused.
     pub depth: u32,
     pub timeout: Duration,
+}
+
+/// What a web server gets where its application cannot be reached, or breaks off before the first byte of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The end of its connection, as from the application itself: what is done about that is the web server's to decide.
+    HangUp,
+    /// A response with status 502, 503 or 504.
+    Respond,
 }
 
 #[derive(Clone, Debug, PartialEq)]

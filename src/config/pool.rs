@@ -58,6 +58,7 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Pool {
         connections: connections(&section.section("connections"), application),
         queue: queue(&section.section("queue")),
         timeouts: timeouts(&section.section("timeouts")),
+        on_failure: section.value("on_failure", Word::read),
         params: params(&section.section("params")),
         body: body(&section.section("body")),
         reuse_after_body: reuse_after_body(&section.section("reuse_after_body")),

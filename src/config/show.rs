@@ -123,6 +123,7 @@ pub(super) fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
         ("connections", connections_tree(&pool.connections, pool.application)),
         ("queue", Node::map([("depth", count(pool.queue.depth)), ("timeout", duration(pool.queue.timeout))])),
         ("timeouts", timeouts_tree(&pool.timeouts)),
+        ("on_failure", Node::text(pool.on_failure.word())),
         ("params", params_tree(&pool.params, secrets)),
         ("body", map(body)),
     ];

@@ -1,6 +1,6 @@
 //! Settings that are one word out of a few.
 
-use super::{Application, Fence, LogFormat, LogLevel, Multiplex, OnDenied, Verbs, node::Node};
+use super::{Application, Fence, LogFormat, LogLevel, Multiplex, OnDenied, OnFailure, Verbs, node::Node};
 
 pub(super) trait Word: Copy + PartialEq + 'static {
     /// Every word that may be written, with what it means.
@@ -37,6 +37,10 @@ impl Word for Multiplex {
 
 impl Word for OnDenied {
     const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("strip", Self::Strip)];
+}
+
+impl Word for OnFailure {
+    const WORDS: &'static [(&'static str, Self)] = &[("hang_up", Self::HangUp), ("respond", Self::Respond)];
 }
 
 impl Word for Fence {
@@ -97,6 +101,7 @@ mod tests {
         every_word_is_read_back(&[Multiplex::Auto, Multiplex::Always, Multiplex::Never]);
         every_word_is_read_back(&[Fence::Always, Fence::Adaptive]);
         every_word_is_read_back(&[OnDenied::Refuse, OnDenied::Strip]);
+        every_word_is_read_back(&[OnFailure::HangUp, OnFailure::Respond]);
         every_word_is_read_back(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug]);
         every_word_is_read_back(&[Verbs::Off, Verbs::Loopback, Verbs::On]);
         every_word_is_read_back(&[LogFormat::Json, LogFormat::Text]);

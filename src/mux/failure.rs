@@ -102,6 +102,13 @@ impl Failure {
         }
     }
 
+    /// Whether the web server could have met it at the application itself, without us between: the application cannot be
+    /// reached, or it broke off. What only we would not wait for is not.
+    pub fn is_the_applications_own(&self) -> bool {
+        let ours = matches!(self.kind, Kind::Timeout("first_byte" | "between_bytes" | "exchange") | Kind::Stalled);
+        self.origin == Origin::Application && !ours
+    }
+
     /// The answer in the application's stead; `None` where nothing can be mended: the web server is gone, or has a part
     /// of a response already.
     pub fn status(&self) -> Option<Status> {

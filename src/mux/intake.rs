@@ -20,9 +20,9 @@ mod requests;
 
 use super::{
     label::Refusal,
-    policy::Policy,
+    policy::{Method, Policy},
     refuse::{Refused, put_end},
-    request::Request,
+    request::{Request, about},
 };
 use crate::{
     config::Application,
@@ -130,6 +130,8 @@ pub struct Intake<B> {
     last: bool,
     /// The web server has asked whether it may, or has had several requests at once.
     shared: bool,
+    /// A request whose body is as long as its CONTENT_LENGTH says: whole, whether or not an end of STDIN follows.
+    satisfied: Option<u16>,
 }
 
 impl<B: Default> Intake<B> {
@@ -143,6 +145,7 @@ impl<B: Default> Intake<B> {
             refusing: None,
             last: false,
             shared: false,
+            satisfied: None,
         }
     }
 
@@ -156,9 +159,28 @@ impl<B: Default> Intake<B> {
         self.requests.iter().any(|open| open.announced)
     }
 
-    /// The first request that is being taken in and has not been announced.
-    pub fn open_id(&self) -> Option<u16> {
-        self.requests.iter().find(|open| !open.announced).map(|open| open.id)
+    /// The requests that are being taken in and have not been announced.
+    pub fn open(&self) -> impl Iterator<Item = (u16, &B)> {
+        self.requests.iter().filter(|open| !open.announced).map(|open| (open.id, &open.store))
+    }
+
+    /// Those of them of which something has come since they were asked for last.
+    pub fn touched(&mut self) -> impl Iterator<Item = &mut B> {
+        let touched = |open: &mut Open<B>| std::mem::take(&mut open.touched) && !open.announced;
+        self.requests.iter_mut().filter_map(move |open| touched(open).then_some(&mut open.store))
+    }
+
+    /// Bytes of body that the one request there is must still bring before it is whole; 0 where that is not known.
+    pub fn owed(&self) -> u64 {
+        self.requests.only().map_or(0, |open| open.length().unwrap_or(0).saturating_sub(open.body))
+    }
+
+    /// Nothing more will come of any request: what has not been announced is dropped. Returns what the driver keeps of those
+    /// that have been and lack the rest of their body.
+    pub fn handle_end(&mut self) -> impl Iterator<Item = &mut B> {
+        self.requests.retain(|open| open.announced);
+        self.scanner = Scanner::default();
+        self.requests.iter_mut().filter(|open| !open.is_whole()).map(|open| &mut open.store)
     }
 
     /// The last request of the connection has ended: nothing else is to be taken in.
@@ -236,6 +258,9 @@ impl<B: Default> Intake<B> {
     pub fn take(&mut self, bytes: &[u8]) -> Result<Taken, Violation> {
         let mut at = 0;
         loop {
+            if let Some(id) = self.satisfied.take() {
+                return Ok(Taken { consumed: at, event: Some(self.complete(id)) });
+            }
             let rest = &bytes[at..];
             if self.scanner.at_boundary() && !whole_at_once(rest) {
                 return Ok(Taken { consumed: at, event: None });
@@ -259,8 +284,12 @@ impl<B: Default> Intake<B> {
     /// `behind`: what follows the header; holds the whole body of the records that [`whole_at_once`] waits for.
     fn handle_header(&mut self, header: Header, behind: &[u8]) -> Result<Option<Event>, Violation> {
         self.current = Current::Ignore;
-        if header.id == MANAGEMENT_ID {
+        // php-fpm serves a request of id 0 as any other (fact 9.1).
+        if header.id == MANAGEMENT_ID && !header.kind.is_of_a_request() {
             return self.handle_management(header, behind).map(Some);
+        }
+        if let Some(open) = self.requests.get_mut(header.id) {
+            open.touched = true;
         }
         match header.kind {
             Kind::BeginRequest => self.handle_begin(header, behind),
@@ -372,15 +401,16 @@ impl<B: Default> Intake<B> {
             Ok(findings) => findings,
             Err(why) => return Some(self.refuse(id, why)),
         };
-        let over = self.policy.max_body.filter(|limit| findings.content_length.is_some_and(|n| n > *limit));
         let length = findings.content_length;
         (open.stage, open.findings) = (Stage::Stdin, Some(findings));
         let bodiless = open.role == Role::Authorizer;
-        match over {
+        match self.policy.max_body.filter(|limit| self.streams() && length.is_some_and(|length| length > *limit)) {
             Some(limit) => Some(self.refuse(id, body_too_large(limit))),
             None if self.streams() => Some(self.announce(id, length.unwrap_or(0), None)),
             // It has no STDIN, though some web servers end it all the same.
-            None if bodiless => Some(self.complete(id)),
+            None if bodiless || self.requests.get(id).is_some_and(Open::is_known_to_be_bodiless) => {
+                Some(self.complete(id))
+            }
             None => None,
         }
     }
@@ -425,7 +455,8 @@ impl<B: Default> Intake<B> {
             let detail = format!("the body has {} bytes or more, CONTENT_LENGTH says {said}", open.body);
             return Some(Refused { refusal: Refusal::LengthMismatch, detail });
         }
-        self.policy.max_body.filter(|limit| open.body > *limit).map(body_too_large)
+        // What is announced need not come; the first byte of it says that it will.
+        self.policy.max_body.filter(|limit| open.body.max(said.unwrap_or(0)) > *limit).map(body_too_large)
     }
 
     fn end_body(&mut self, id: u16, stream: Stream) -> Event {
@@ -439,7 +470,9 @@ impl<B: Default> Intake<B> {
         Event::End { id, stream }
     }
 
-    /// The request is whole: the last checks, and the params as they go on.
+    /// The request is whole: the last checks, and the params as they go on. One of which no byte of body has come goes on
+    /// with the CONTENT_LENGTH that it has: a web server that asks on behalf of another request (auth_request, mirror) sends
+    /// the length of a body that it keeps, and php-fpm reads the end of STDIN and runs the script.
     fn complete(&mut self, id: u16) -> Event {
         // Both are there: the callers have just looked at them.
         let open = self.requests.get_mut(id).expect("the request is open");
@@ -447,7 +480,7 @@ impl<B: Default> Intake<B> {
         let body = open.body;
         let missing = match findings.content_length {
             None => (body > 0 || findings.unknown_length).then_some(body),
-            Some(said) if said == body => None,
+            Some(said) if said == body || (body == 0 && open.role != Role::Authorizer) => None,
             // It is not given the body (specification, section 6.3), and must not wait for one (fact 10.2).
             Some(_) if open.role == Role::Authorizer => Some(body),
             Some(said) => {
@@ -461,16 +494,19 @@ impl<B: Default> Intake<B> {
 
     /// `missing`: what CONTENT_LENGTH should have said.
     fn announce(&mut self, id: u16, body: u64, missing: Option<u64>) -> Event {
+        let streams = self.streams();
         // As above.
         let open = self.requests.get_mut(id).expect("the request is open");
         let findings = open.findings.as_ref().expect("its params have ended");
         let rewritten = self.policy.rewrite(&open.params, findings, missing);
-        let reusable = self.policy.reusable_after(findings, body);
-        let (method, role, keep_conn) = (findings.method, open.role, open.keep_conn);
+        // A length without a body: PHP reads up to the end of STDIN, before it runs the script where that is a POST.
+        let ends_stdin = !streams && body == 0 && missing.is_none() && findings.content_length.unwrap_or(0) > 0;
+        let reusable = self.policy.reusable_after(findings, body) && (!ends_stdin || findings.method == Method::Post);
+        let (method, role, keep_conn, sticky) = (findings.method, open.role, open.keep_conn, findings.sticky);
         open.announced = true;
         let params = std::mem::take(&mut open.params);
         let params = rewritten.unwrap_or(params);
-        Event::Request(Request { id, role, keep_conn, body, reusable, method, params })
+        Event::Request(Request { id, role, keep_conn, body, ends_stdin, reusable, method, sticky, params })
     }
 
     fn handle_content(&mut self, bytes: &[u8], start: usize, len: usize) -> Option<Event> {
@@ -484,15 +520,27 @@ impl<B: Default> Intake<B> {
             }
             // Its exchange may have ended in the middle of the record.
             Current::Body(id, stream) => {
-                let open = self.requests.get(id).filter(|open| open.stage != Stage::Whole);
-                open.map(|_| Event::Body { id, stream, range: start..start + len })
+                let streams = self.streams();
+                let open = self.requests.get_mut(id).filter(|open| open.stage != Stage::Whole)?;
+                if stream == Stream::Stdin {
+                    open.arrived += len as u64;
+                    if !streams && open.length() == Some(open.arrived) {
+                        self.satisfied = Some(id);
+                    }
+                }
+                Some(Event::Body { id, stream, range: start..start + len })
             }
         }
     }
 
-    fn refuse(&mut self, id: u16, why: Refused) -> Event {
+    fn refuse(&mut self, id: u16, mut why: Refused) -> Event {
         self.current = Current::Ignore;
-        let Open { keep_conn, announced, .. } = self.requests.get(id).expect("only a request that is open is refused");
+        self.satisfied.take_if(|satisfied| *satisfied == id);
+        let open = self.requests.get(id).expect("only a request that is open is refused");
+        let Open { keep_conn, announced, .. } = open;
+        if open.findings.is_some() {
+            why.detail += &about(&open.params);
+        }
         if *announced {
             return Event::Cut { id, why };
         }

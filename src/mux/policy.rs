@@ -1,6 +1,6 @@
 //! What a request may carry: limits, denied names, and the pairs that are set or taken out.
 
-use super::{label::Refusal, refuse::Refused};
+use super::{label::Refusal, refuse::Refused, request::about};
 use crate::{
     config,
     wire::{MAX_CONTENT, Pairs, pair_len, put_pair},
@@ -23,11 +23,29 @@ pub(super) struct Findings {
     /// CONTENT_LENGTH; `None` when it is absent or empty.
     pub(super) content_length: Option<u64>,
     pub(super) method: Method,
+    /// The method is one whose requests have no body unless they say so.
+    reads: bool,
     pub(super) multipart: bool,
     /// CONTENT_LENGTH is there and says that it is not known.
     pub(super) unknown_length: bool,
+    /// The client sent a body in chunks.
+    chunked: bool,
+    /// Pairs called CONTENT_LENGTH.
+    lengths: usize,
+    pub(super) sticky: Sticky,
     /// Some pair must go, or one must be added.
     rewrite: bool,
+}
+
+/// What a request would change in the worker for everybody behind it, by PHP_VALUE or PHP_ADMIN_VALUE (fact 18.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sticky {
+    #[default]
+    Nothing,
+    /// The param goes on, as the web server's administrator wants it.
+    Passed,
+    /// It was taken out (`params.on_denied: strip`).
+    Stripped,
 }
 
 /// A request method, as far as it matters here.
@@ -52,6 +70,11 @@ impl Method {
 }
 
 const CONTENT_LENGTH: &[u8] = b"CONTENT_LENGTH";
+
+/// PHP takes it for settings, which stay in the worker (fact 18.2).
+fn is_sticky(name: &[u8]) -> bool {
+    matches!(name, b"PHP_VALUE" | b"PHP_ADMIN_VALUE")
+}
 
 fn length_bit(name: &[u8]) -> u64 {
     1 << name.len().min(63)
@@ -90,7 +113,7 @@ impl Policy {
     ///
     /// # Errors
     /// The request must be refused: malformed pairs, too many, one too large, a denied one, or a CONTENT_LENGTH that is
-    /// no number or is there twice with different values.
+    /// no number.
     pub(super) fn inspect(&self, params: &[u8]) -> Result<Findings, Refused> {
         let mut found = Findings { rewrite: !self.params.set.is_empty(), ..Findings::default() };
         let (mut pairs, mut count, mut start) = (Pairs::new(params), 0, 0);
@@ -101,15 +124,19 @@ impl Policy {
                 let detail = format!("more than {} params (params.max_count)", self.params.max_count);
                 return Err(refused(Refusal::TooManyParams, detail));
             }
-            if pairs.position() - start > MAX_CONTENT {
+            if pairs.position() - start > MAX_CONTENT && self.application == config::Application::PhpFpm {
                 let detail = format!("param {} is larger than one record ({MAX_CONTENT} bytes)", show(name));
                 return Err(refused(Refusal::ParamsTooLarge, detail));
             }
             start = pairs.position();
             if self.lengths & length_bit(name) != 0 && self.drops(name) {
-                if self.denies(name) && self.params.on_denied == config::OnDenied::Refuse {
-                    let detail = format!("param {} is denied (params.deny)", show(name));
-                    return Err(refused(Refusal::ParamDenied, detail));
+                // An empty one of those that PHP reads changes nothing.
+                if self.denies(name) && !(is_sticky(name) && value.is_empty()) {
+                    if self.params.on_denied == config::OnDenied::Refuse {
+                        let detail = format!("param {} is denied (params.deny){}", show(name), about(params));
+                        return Err(refused(Refusal::ParamDenied, detail));
+                    }
+                    found.sticky = if is_sticky(name) { Sticky::Stripped } else { found.sticky };
                 }
                 found.rewrite = true;
                 continue;
@@ -119,19 +146,24 @@ impl Policy {
         for (name, value) in &self.params.set {
             found.note(name.as_bytes(), value.as_bytes())?;
         }
+        found.rewrite |= found.lengths > 1;
         Ok(found)
     }
 
-    /// The params as they go on: without what is dropped, with what is set, and with CONTENT_LENGTH when `length` gives
-    /// one that the web server did not. `None`: unchanged.
+    /// The params as they go on: without what is dropped, with what is set, with one CONTENT_LENGTH at most, and with another
+    /// one when `length` gives what the web server did not. `None`: unchanged.
     pub(super) fn rewrite(&self, params: &[u8], found: &Findings, length: Option<u64>) -> Option<Vec<u8>> {
         if !found.rewrite && length.is_none() {
             return None;
         }
         let mut out = Vec::with_capacity(params.len() + 64);
+        let mut lengths = found.lengths;
         // An error cannot come: inspect() has read the same bytes.
         for (name, value) in Pairs::new(params).filter_map(Result::ok) {
-            let replaced = length.is_some() && name == CONTENT_LENGTH;
+            let is_length = name == CONTENT_LENGTH;
+            // The last one counts.
+            let replaced = is_length && (length.is_some() || lengths > 1);
+            lengths = lengths.saturating_sub(usize::from(is_length));
             if !replaced && !self.drops(name) {
                 put_pair(&mut out, name, value);
             }
@@ -154,24 +186,33 @@ impl Policy {
 }
 
 impl Findings {
+    /// No body follows: CONTENT_LENGTH says so, or nothing says that there is one and the method wants none. (With HTTP/2 a
+    /// POST needs neither a length nor chunks.)
+    pub(super) fn is_bodiless(&self) -> bool {
+        let silent = self.content_length.is_none() && !self.unknown_length && !self.chunked;
+        self.content_length == Some(0) || (silent && self.reads)
+    }
+
     /// Takes note of one pair. Of several pairs of one name PHP takes the last (fact 9.6), and so do we.
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
         match name {
-            b"REQUEST_METHOD" => self.method = Method::from_bytes(value),
+            b"REQUEST_METHOD" => {
+                (self.method, self.reads) = (Method::from_bytes(value), matches!(value, b"GET" | b"HEAD"));
+            }
+            b"HTTP_TRANSFER_ENCODING" => self.chunked = !value.is_empty(),
+            _ if is_sticky(name) && !value.is_empty() => self.sticky = Sticky::Passed,
             b"CONTENT_TYPE" => {
                 let word = b"multipart";
                 self.multipart = value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
             }
-            // What Caddy says of a chunked upload. php-fpm would wait for more than there is (fact 10.2).
-            CONTENT_LENGTH if value == b"-1" && self.content_length.is_none() => self.unknown_length = true,
-            // Behind one that says something an empty one would count, for PHP takes the last: it is no length then.
-            CONTENT_LENGTH if !value.is_empty() || self.content_length.is_some() => {
-                let length = content_length(value)?;
-                if self.content_length.is_some_and(|first| first != length) {
-                    let detail = "CONTENT_LENGTH is there twice with different values".into();
-                    return Err(refused(Refusal::LengthMismatch, detail));
-                }
-                self.content_length = Some(length);
+            CONTENT_LENGTH => {
+                self.lengths += 1;
+                // What Caddy says of a chunked upload. php-fpm would wait for more than there is (fact 10.2).
+                self.unknown_length = value == b"-1";
+                self.content_length = match value {
+                    b"" | b"-1" => None,
+                    _ => Some(content_length(value)?),
+                };
             }
             _ => {}
         }
@@ -191,23 +232,23 @@ fn show(bytes: &[u8]) -> String {
     if bytes.len() > 64 { format!("{text:?}...") } else { format!("\"{text}\"") }
 }
 
-/// Appends PARAMS records; no pair spans two of them (fact 9.4). `params` has been inspected.
+/// Appends PARAMS records; no pair spans two of them (fact 9.4), but for one that is larger than a record, which no php-fpm
+/// is given. `params` has been inspected.
 pub fn put_params(out: &mut Vec<u8>, id: u16, params: &[u8]) {
     use crate::wire::{Kind, put_record};
+    let mut put = |run: &[u8]| run.chunks(MAX_CONTENT).for_each(|part| put_record(out, Kind::Params, id, part));
     if params.len() <= MAX_CONTENT {
-        if !params.is_empty() {
-            put_record(out, Kind::Params, id, params);
-        }
+        put(params);
     } else {
         let (mut pairs, mut from, mut to) = (Pairs::new(params), 0, 0);
         while let Some(Ok((name, value))) = pairs.next() {
             if to + pair_len(name.len(), value.len()) - from > MAX_CONTENT && to > from {
-                put_record(out, Kind::Params, id, &params[from..to]);
+                put(&params[from..to]);
                 from = to;
             }
             to = pairs.position();
         }
-        put_record(out, Kind::Params, id, &params[from..to]);
+        put(&params[from..to]);
     }
     put_record(out, Kind::Params, id, &[]);
 }

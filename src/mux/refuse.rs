@@ -2,7 +2,7 @@
 //! says what happened and to whom.
 
 use super::label::Refusal;
-use crate::wire::{EndRequest, HEADER_LEN, Kind, ProtocolStatus, put_record, put_stderr};
+use crate::wire::{EndRequest, Kind, ProtocolStatus, put_record, put_stderr};
 
 /// Why a request is refused: the kind for metrics and status, the detail for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +101,6 @@ fn put_page(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
 pub fn put_note(out: &mut Vec<u8>, id: u16, detail: &str) {
     let detail: String = detail.chars().take(1000).collect();
     put_stderr(out, id, format!("fcgimux: {detail}").as_bytes());
-}
-
-/// Appends what tells a web server that responses on this connection go no further: a record that cannot be one. The end
-/// of the connection alone would not do: nginx takes it for the end of the response unless it keeps its connections, and
-/// passes on (and caches) what it has as if it were whole.
-pub fn put_break(out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0; HEADER_LEN]);
 }
 
 /// Appends an END_REQUEST with app status 0.

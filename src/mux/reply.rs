@@ -66,6 +66,8 @@ pub struct Reply {
     missing: (usize, usize),
     /// A record came that does not belong to this exchange; the connection is not used again.
     strays: bool,
+    /// An empty STDOUT has come behind a whole header block: the response lacks nothing but END_REQUEST.
+    output_over: bool,
     /// END_REQUEST has gone on, padding included.
     ended: bool,
     /// What the application did wrong behind bytes that may still go on.
@@ -104,6 +106,7 @@ impl Reply {
             record_at: 0,
             missing: (0, 0),
             strays: false,
+            output_over: false,
             ended: false,
             broken: None,
         }
@@ -216,7 +219,10 @@ impl Reply {
             Kind::EndRequest if header.content != END_BODY_LEN as u16 => Err(ReplyError::EndLength(header.content)),
             Kind::EndRequest if self.head.is_cut() => Err(ReplyError::Head),
             Kind::EndRequest => Ok(Current::End),
-            Kind::Stdout => Ok(Current::Output),
+            Kind::Stdout => {
+                self.output_over = header.content == 0 && self.head.is_whole();
+                Ok(Current::Output)
+            }
             Kind::Stderr => Ok(Current::Forward),
             other => Err(ReplyError::Kind(other)),
         }
@@ -253,6 +259,13 @@ impl Reply {
     }
 
     pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The application has closed its connection. Returns whether the response is whole all the same: its output has been
+    /// ended, and END_REQUEST is all that is missing, which web servers do without.
+    pub fn handle_close(&mut self) -> bool {
+        self.ended |= self.output_over && self.scanner.at_boundary();
         self.ended
     }
 

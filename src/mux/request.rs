@@ -1,6 +1,6 @@
 //! One whole request: taken in, checked, ready to be sent as often as it takes.
 
-use super::policy::{Method, put_params};
+use super::policy::{Method, Sticky, put_params};
 use super::reply::Finished;
 use super::trace::Trace;
 use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_pair, put_record, variable};
@@ -8,6 +8,9 @@ use std::{borrow::Cow, fmt};
 
 /// Longer than any method that is registered; what is longer still is no method.
 const METHOD_AT_MOST: usize = 24;
+
+/// Bytes of a host's name in messages.
+const HOST_AT_MOST: usize = 255;
 
 /// Bytes of a script's name in messages; far more than a file may have in practice.
 const SCRIPT_AT_MOST: usize = 1024;
@@ -19,11 +22,15 @@ pub struct Request {
     pub role: Role,
     /// The web server wants to keep its connection to us.
     pub keep_conn: bool,
-    /// Bytes of body, equal to CONTENT_LENGTH; of a body that follows, what CONTENT_LENGTH says, or 0.
+    /// Bytes of body, equal to CONTENT_LENGTH unless there is none; of a body that follows, what CONTENT_LENGTH says, or 0.
     pub body: u64,
+    /// It has a CONTENT_LENGTH and no body, so that PHP must be told of the end of STDIN.
+    pub(super) ends_stdin: bool,
     /// Whether the connection may be used again behind it (fact 10.5).
     pub reusable: bool,
     pub(super) method: Method,
+    /// What it would change in its worker.
+    pub sticky: Sticky,
     /// Encoded pairs, as they go on.
     pub(super) params: Vec<u8>,
 }
@@ -91,19 +98,17 @@ impl Request {
 
     /// The script, for messages; lossy, cut where it is very long, and empty where the web server named none.
     pub fn script(&self) -> Cow<'_, str> {
-        // An application other than php-fpm need not be told of a file.
-        let script = self.param(b"SCRIPT_FILENAME").or_else(|| self.param(b"SCRIPT_NAME")).unwrap_or_default();
-        // Apache may put the query string behind it, which is nobody's business.
-        let script = script.split(|byte| *byte == b'?').next().unwrap_or_default();
-        String::from_utf8_lossy(&script[..script.len().min(SCRIPT_AT_MOST)])
+        script(&self.params)
     }
 
     /// The method, for messages, if it looks like one.
     pub fn method(&self) -> Option<&str> {
-        let method = std::str::from_utf8(self.param(b"REQUEST_METHOD")?).ok()?;
-        let sound =
-            (1..=METHOD_AT_MOST).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_alphabetic());
-        sound.then_some(method)
+        method(&self.params)
+    }
+
+    /// The host that the client asked for, for messages: that of the web server's configuration, if it says so.
+    pub fn host(&self) -> Option<Cow<'_, str>> {
+        host(&self.params)
     }
 
     /// The trace that it belongs to.
@@ -111,10 +116,8 @@ impl Request {
         self.param(b"HTTP_TRACEPARENT").and_then(Trace::parse)
     }
 
-    /// The last of that name counts, as for PHP (fact 9.6).
     fn param(&self, wanted: &[u8]) -> Option<&[u8]> {
-        let pairs = Pairs::new(&self.params).filter_map(Result::ok);
-        pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
+        param(&self.params, wanted)
     }
 
     /// Appends everything in front of the body: GET_VALUES as many as there are to be, BEGIN_REQUEST, PARAMS, empty PARAMS.
@@ -124,7 +127,43 @@ impl Request {
         let begin = BeginRequest { role: self.role, keep_conn: framing.keep_conn };
         put_record(out, Kind::BeginRequest, framing.id, &begin.encode());
         put_params(out, framing.id, &self.params);
+        if self.ends_stdin {
+            put_record(out, Kind::Stdin, framing.id, &[]);
+        }
     }
+}
+
+/// The value of a param; the last of that name counts, as for PHP (fact 9.6).
+fn param<'a>(params: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let pairs = Pairs::new(params).filter_map(Result::ok);
+    pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
+}
+
+fn script(params: &[u8]) -> Cow<'_, str> {
+    // An application other than php-fpm need not be told of a file.
+    let script = param(params, b"SCRIPT_FILENAME").or_else(|| param(params, b"SCRIPT_NAME")).unwrap_or_default();
+    // Apache may put the query string behind it, which is nobody's business.
+    let script = script.split(|byte| *byte == b'?').next().unwrap_or_default();
+    String::from_utf8_lossy(&script[..script.len().min(SCRIPT_AT_MOST)])
+}
+
+fn method(params: &[u8]) -> Option<&str> {
+    let method = std::str::from_utf8(param(params, b"REQUEST_METHOD")?).ok()?;
+    let sound = (1..=METHOD_AT_MOST).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_alphabetic());
+    sound.then_some(method)
+}
+
+fn host(params: &[u8]) -> Option<Cow<'_, str>> {
+    let host = param(params, b"SERVER_NAME").filter(|name| !name.is_empty()).or_else(|| param(params, b"HTTP_HOST"))?;
+    Some(String::from_utf8_lossy(&host[..host.len().min(HOST_AT_MOST)]))
+}
+
+/// Which request it is, for messages: "; POST /srv/www/index.php of www.example.org"; empty where nothing says so.
+pub(super) fn about(params: &[u8]) -> String {
+    let (method, script) = (method(params).unwrap_or("request for"), script(params));
+    let host = host(params).map_or_else(String::new, |host| format!(" of {host}"));
+    let about = if script.is_empty() { host } else { format!("; {method} {script}{host}") };
+    about.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
 }
 
 /// Never shows params: they hold cookies and passwords.
@@ -164,7 +203,17 @@ mod tests {
     fn request(pairs: &[(&[u8], &[u8])], keep_conn: bool) -> Request {
         let mut params = vec![];
         pairs.iter().for_each(|(name, value)| put_pair(&mut params, name, value));
-        Request { id: 1, role: Role::Responder, keep_conn, body: 0, reusable: true, method: Method::Idempotent, params }
+        Request {
+            id: 1,
+            role: Role::Responder,
+            keep_conn,
+            body: 0,
+            ends_stdin: false,
+            reusable: true,
+            method: Method::Idempotent,
+            sticky: Sticky::Nothing,
+            params,
+        }
     }
 
     /// Headers and contents of what was written.

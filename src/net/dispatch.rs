@@ -18,7 +18,7 @@ use super::{
     webserver::{Downstream, Told},
 };
 use crate::{
-    config::Application,
+    config::{Application, OnFailure},
     mux::{
         Request,
         channel::Opening,
@@ -200,6 +200,10 @@ impl Site {
         match why {
             NoLease::Refused(refusal) => {
                 let why = Refused { refusal, detail: self.describe(refusal, job) };
+                if refusal == Refusal::NoEndpoint && self.hangs_up(web, job.id()) {
+                    self.note_refusal(&why, Some(&job.request), &mut job.course);
+                    return Ended::Broken(job.id(), why.detail);
+                }
                 self.refuse(web, job.id(), &why, Some(&job.request), &mut job.course);
             }
             NoLease::Told(Told::Cut(why)) => self.refuse(web, job.id(), &why, Some(&job.request), &mut job.course),
@@ -347,18 +351,26 @@ impl Site {
 
     // ---------------------------------------------------------------- answers of our own
 
-    /// The application will not answer any more: says so, if that is still possible.
+    /// The application will not answer any more: says so, if that is still possible and not the web server's to say.
     fn fail(&self, web: &Downstream, job: &mut Job, failure: &Failure) -> Ended {
-        if let Some(status) = failure.status() {
+        let hangs_up = failure.is_the_applications_own() && self.hangs_up(web, job.id());
+        let status = failure.status().filter(|_| !hangs_up);
+        if let Some(status) = status {
             job.course.status = Some(status.code());
         }
         self.conclude(job, failure.outcome());
-        let Some(status) = failure.status() else { return Ended::Broken(job.id(), failure.to_string()) };
+        let Some(status) = status else { return Ended::Broken(job.id(), failure.to_string()) };
         let mut out = vec![];
         put_response(&mut out, job.id(), status, &failure.to_string());
         // One that has gone meanwhile is seen to by whoever reads.
         _ = web.lock().answer(&out);
         Ended::Answered(job.id())
+    }
+
+    /// What the application could have done to the web server itself is done to it: its error pages, stale caches and next
+    /// upstreams are for that. Not where others have their exchanges on the connection, which would end with it.
+    fn hangs_up(&self, web: &Downstream, id: u16) -> bool {
+        self.pool.config().on_failure == OnFailure::HangUp && web.lock().is_alone(id)
     }
 
     /// The exchange is over for want of a web server that takes its response; nothing of that may have been passed on yet.

@@ -15,10 +15,11 @@ use crate::{
         Request,
         failure::{Failure, Kind, Origin, Phase},
         label::Direction,
+        refuse::put_end,
         reply::Reply,
         request::Front,
     },
-    wire::put_stderr,
+    wire::{ProtocolStatus, put_stderr},
 };
 use std::{
     future::poll_fn,
@@ -206,7 +207,7 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(read) => read.map_err(|error| self.application_broke(&error))?,
             };
             if read == 0 {
-                return Poll::Ready(Err(self.application_closed()));
+                return Poll::Ready(self.handle_close());
             }
             head.copy_from_slice(&self.carry);
             let len = self.carry.len() + read;
@@ -254,7 +255,7 @@ impl<'a> Exchange<'a> {
         // HAProxy dies of a message that nothing follows at once (docs/web-servers.md).
         let sent = if self.head.is_empty() && !self.reply.ends_with_message() {
             self.course.handle_response(records, self.clocks.application);
-            self.web.lock().respond(self.theirs, records)
+            self.web.lock().respond(records)
         } else {
             let mut all = std::mem::take(&mut self.head);
             all.extend_from_slice(records);
@@ -262,7 +263,7 @@ impl<'a> Exchange<'a> {
             if self.reply.ends_with_message() {
                 put_stderr(&mut all, self.theirs, &[]);
             }
-            self.web.lock().respond(self.theirs, &all)
+            self.web.lock().respond(&all)
         };
         sent.map_err(|error| web_server_broke(&error))
     }
@@ -357,9 +358,15 @@ impl<'a> Exchange<'a> {
         (Origin::Application, kind)
     }
 
-    fn application_closed(&self) -> (Origin, Kind) {
+    fn handle_close(&mut self) -> Result<bool, (Origin, Kind)> {
+        if self.reply.handle_close() {
+            let mut end = vec![];
+            put_end(&mut end, self.theirs, ProtocolStatus::RequestComplete);
+            self.pass_on(&end)?;
+            return Ok(true);
+        }
         let kind = self.send_error.as_ref().map_or(Kind::Closed, broken_or_lost);
-        (Origin::Application, kind)
+        Err((Origin::Application, kind))
     }
 }
 

@@ -13,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod exchanges;
 mod join;
+mod linger;
 mod listen;
 mod observe;
 mod outgoing;
@@ -119,6 +120,7 @@ impl Net {
         let net = Self { plane: Plane::new(metrics) };
         let prepared = net.prepare(config)?;
         tokio::spawn(net.plane.ticker().run());
+        tokio::spawn(net.plane.lingering().run());
         net.apply(prepared);
         Ok(net)
     }

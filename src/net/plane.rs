@@ -7,6 +7,7 @@ use super::{
     access::Sampling,
     clock::Ticker,
     discovery::Surroundings,
+    linger::Lingering,
     listen::{self, Bound, ListenError, Place},
     pool::SharedPool,
     serve::{Site, Sites},
@@ -30,6 +31,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(50);
 pub(super) struct Plane {
     pub(super) metrics: Arc<Metrics>,
     ticker: Arc<Ticker>,
+    lingering: Arc<Lingering>,
     /// Cancelled when the process begins to stop.
     draining: CancellationToken,
     state: Mutex<State>,
@@ -97,7 +99,12 @@ impl Plane {
             accepting: JoinSet::new(),
         };
         let draining = CancellationToken::new();
-        Arc::new(Self { metrics: metrics.clone(), ticker: Arc::default(), draining, state: Mutex::new(state) })
+        let (ticker, lingering) = (Arc::default(), Arc::default());
+        Arc::new(Self { metrics: metrics.clone(), ticker, lingering, draining, state: Mutex::new(state) })
+    }
+
+    pub(super) fn lingering(&self) -> Arc<Lingering> {
+        self.lingering.clone()
     }
 
     pub(super) fn ticker(&self) -> Arc<Ticker> {
@@ -224,6 +231,7 @@ impl Plane {
             storage,
             access: config.log.access.map(Sampling::new),
             over: self.draining.child_token(),
+            lingering: self.lingering.clone(),
         }
     }
 

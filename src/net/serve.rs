@@ -10,11 +10,12 @@ use super::{
     course::Course,
     dispatch::{Ended, Job},
     exchanges::Exchanges,
+    linger::Lingering,
     pool::SharedPool,
     socket::Socket,
     spool::BodyStorage,
     upload::Replay,
-    webserver::{Downstream, Heard, Over, WebServer},
+    webserver::{Arrived, Downstream, Heard, Over, WebServer},
 };
 use crate::{
     config::Listener,
@@ -31,14 +32,9 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-
-/// A web server that was refused early may still be sending; so long is it listened to, lest its answer be lost with
-/// the connection.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// The site of a listener, which is another one after its settings have changed.
 pub(super) type Sites = ArcSwap<Site>;
@@ -53,30 +49,23 @@ pub(super) struct Site {
     /// Cancelled when the process begins to stop, the listener is removed, or another site has its place: connections
     /// kept by web servers close, or go over to that, when nothing runs on them.
     pub(super) over: CancellationToken,
+    /// Takes over connections that have been answered to the end.
+    pub(super) lingering: Arc<Lingering>,
 }
 
 /// Serves one connection. `over_limit`: there are too many, and each request is refused.
 pub(super) async fn serve(sites: Arc<Sites>, socket: Socket, over_limit: bool) {
-    let mut connection = Arrived { socket, over_limit, requests: 0 };
+    let mut connection = Arrived::new(socket);
     loop {
         let site = sites.load_full();
-        let Some(kept) = site.serve(connection, &sites).await else { return };
+        let Some(kept) = site.serve(connection, over_limit, &sites).await else { return };
         connection = kept;
     }
 }
 
-/// A connection on which nothing runs, new or kept by its web server.
-struct Arrived {
-    socket: Socket,
-    over_limit: bool,
-    /// Heard so far.
-    requests: u64,
-}
-
 impl Site {
     /// Serves one connection to its end, or until it goes over to another site.
-    async fn serve(&self, connection: Arrived, sites: &Sites) -> Option<Arrived> {
-        let Arrived { socket, over_limit, requests } = connection;
+    async fn serve(&self, connection: Arrived, over_limit: bool, sites: &Sites) -> Option<Arrived> {
         let Listener { max_connections, max_requests_in_flight, .. } = self.listener;
         let limits = Limits { connections: max_connections, requests: max_requests_in_flight };
         let mut intake = Intake::new(self.pool.policy(), limits);
@@ -84,7 +73,7 @@ impl Site {
             let detail = format!("more than {max_connections} connections (max_connections)");
             intake.refuse_all(Refused { refusal: Refusal::Connections, detail });
         }
-        let web = Downstream::new(socket, requests, intake, self.storage.clone(), self.pool.clone());
+        let web = Downstream::new(connection, intake, self.storage.clone(), self.pool.clone(), self.lingering.clone());
         let first = pin!(None);
         let mut exchanges = Exchanges::new(first);
         loop {
@@ -103,8 +92,7 @@ impl Site {
                 }
                 // Where another site has this one's place.
                 Next::Rest if !std::ptr::eq(&**sites.load(), self) => {
-                    let (socket, requests) = web.lock().hand_over();
-                    return Some(Arrived { socket, over_limit, requests });
+                    return Some(web.lock().hand_over());
                 }
                 Next::Rest | Next::Over => break,
             }
@@ -116,7 +104,7 @@ impl Site {
     /// Carries the exchanges on until the web server says something new.
     async fn next(&self, web: &Downstream, exchanges: &mut Exchanges<'_, impl Future<Output = Ended>>) -> Next {
         let mut over = pin!(self.over.cancelled());
-        let mut silence = Silence { since: clock::now(), received: 0, alarm: self.pool.alarm() };
+        let mut silence = Silence { alarm: self.pool.alarm() };
         poll_fn(|context| {
             poll_exchanges(context, web, exchanges);
             let mut web = web.lock();
@@ -191,7 +179,8 @@ impl Site {
         }
     }
 
-    /// Lets the web server take what is left to take.
+    /// Lets the web server take what is left to take, and ends the connection: by a break where a response goes no further,
+    /// otherwise behind whatever the web server still sends.
     async fn close(&self, web: &Downstream) {
         let mut alarm = self.pool.alarm();
         let taken = poll_fn(|context| {
@@ -204,13 +193,31 @@ impl Site {
                 }
             }
         });
-        if !taken.await {
+        if !taken.await || web.lock().is_broken() {
             return;
         }
         if web.lock().is_sending() {
-            // After that it is closed all the same.
-            _ = timeout(LINGER, poll_fn(|context| web.lock().poll_deaf(context))).await;
+            self.hear_out(web).await;
+        } else {
+            web.lock().part();
         }
+    }
+
+    /// A request was answered before all of it had come: its web server knows that nothing follows, and is read from until it
+    /// has done sending, lest its answer be lost with the connection.
+    async fn hear_out(&self, web: &Downstream) {
+        if web.lock().shut_down_sending().is_err() {
+            return;
+        }
+        let mut alarm = self.pool.alarm();
+        poll_fn(|context| {
+            let mut web = web.lock();
+            match web.poll_deaf(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => alarm.poll(context, Some(web.heard_at() + self.listener.read_timeout)),
+            }
+        })
+        .await;
     }
 
     /// Answers in the application's stead.
@@ -222,16 +229,21 @@ impl Site {
         request: Option<&Request>,
         course: &mut Course,
     ) {
-        self.pool.metrics.refused(why.refusal);
-        self.pool.metrics.exchange(Outcome::Refused, clock::now() - course.arrived());
-        self.pool.metrics.failed(why.refusal.label(), None, &why.detail);
-        self.note_refused(request, why);
         course.status = Some(why.refusal.status().code());
-        self.log_access(request, course, Outcome::Refused, Some(why.refusal));
+        self.note_refusal(why, request, course);
         let mut out = vec![];
         put_refusal(&mut out, id, why);
         // One that has gone meanwhile is seen to by whoever reads.
         _ = web.lock().answer(&out);
+    }
+
+    /// A request is refused: counted and written down.
+    pub(super) fn note_refusal(&self, why: &Refused, request: Option<&Request>, course: &mut Course) {
+        self.pool.metrics.refused(why.refusal);
+        self.pool.metrics.exchange(Outcome::Refused, clock::now() - course.arrived());
+        self.pool.metrics.failed(why.refusal.label(), None, &why.detail);
+        self.note_refused(request, why);
+        self.log_access(request, course, Outcome::Refused, Some(why.refusal));
     }
 }
 
@@ -244,22 +256,17 @@ enum Next {
     Over,
 }
 
-/// For how long a web server has said nothing.
+/// Rings when a web server has owed something for too long.
 struct Silence {
-    since: Instant,
-    /// Bytes that had come then.
-    received: u64,
     alarm: clock::Alarm,
 }
 
 impl Silence {
-    /// Ready once it has lasted for `limit`. Sees to a body that nothing takes, too.
+    /// Ready once the web server has been silent for too long. `limit`: of one that owes bytes. Sees to a body that nothing
+    /// takes, too.
     fn poll(&mut self, context: &mut Context<'_>, web: &mut WebServer, limit: Option<Duration>) -> Poll<()> {
-        if web.received() != self.received {
-            (self.received, self.since) = (web.received(), clock::now());
-        }
         let stall = web.stall_deadline();
-        let silent = limit.map(|limit| self.since + limit);
+        let silent = limit.map(|limit| web.owes_since() + limit);
         let due = self.alarm.poll(context, stall.or(silent));
         if due.is_ready() && stall.is_some() {
             // Its exchange is told, and makes room by ending.

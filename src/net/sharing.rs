@@ -194,7 +194,7 @@ impl<'a> Sharing<'a> {
         }
         self.scene.pool.metrics.bytes(Direction::Response, all.len() as u64);
         self.course.handle_response(all, self.application);
-        let sent = self.web.lock().respond(self.theirs, all);
+        let sent = self.web.lock().respond(all);
         sent.map_err(|error| {
             let (origin, kind) = web_server_broke(&error);
             self.broke(origin, kind)

@@ -3,9 +3,13 @@
 //! A short connection from a web server is usually accepted with its request already there, answered within a
 //! millisecond and closed: reading and writing at once saves two system calls and a turn of the event loop each time.
 
-use nix::sys::socket::{ControlMessage, MsgFlags, recv, send, sendmsg};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{ControlMessage, MsgFlags, Shutdown, recv, send, sendmsg, shutdown},
+};
 use std::{
     io::{self, ErrorKind, IoSlice},
+    ops::Range,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     task::{Context, Poll, ready},
 };
@@ -68,11 +72,49 @@ impl Socket {
         retry(|| sendmsg::<()>(self.raw()?, slices, &[] as &[ControlMessage<'_>], FLAGS, None))
     }
 
-    /// True if the peer has closed its end or the connection is broken; takes nothing from the stream.
-    pub(super) fn peer_is_gone(&self) -> bool {
-        match retry(|| recv(self.raw()?, &mut [0], FLAGS | MsgFlags::MSG_PEEK)) {
-            Ok(read) => read == 0,
-            Err(error) => error.kind() != ErrorKind::WouldBlock,
+    /// Looks at what is there and leaves it there; 0 is the end of the stream.
+    pub(super) fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| recv(self.raw()?, buffer, FLAGS | MsgFlags::MSG_PEEK))
+    }
+
+    /// Sends no more: the peer reads the end of the stream behind what was sent.
+    pub(super) fn shut_down_sending(&self) -> io::Result<()> {
+        retry(|| shutdown(self.raw()?, Shutdown::Write))
+    }
+
+    /// The connection is closed by the peer, or broken: nothing can be said to it any more. A peer that only has ended its
+    /// sending is there; over TCP nothing tells one from the other, and both are taken to be there.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.poll_once(PollFlags::empty()).is_none_or(|seen| seen.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    }
+
+    /// What of `wanted` holds now, and whether the peer has hung up; `None`: there is no connection.
+    fn poll_once(&self, wanted: PollFlags) -> Option<PollFlags> {
+        let fd = self.fd().ok()?;
+        let mut looked_at = [PollFd::new(fd, wanted)];
+        retry(|| poll(&mut looked_at, PollTimeout::ZERO)).ok()?;
+        looked_at[0].revents()
+    }
+
+    /// Takes in more through `take`, once there is more. Registers the socket first. An empty range is the end of the
+    /// stream.
+    pub(super) fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        mut take: impl FnMut(&Self) -> io::Result<Range<usize>>,
+    ) -> Poll<io::Result<Range<usize>>> {
+        self.watch()?;
+        loop {
+            let Self::Watched(fd) = &*self else { return Poll::Ready(Err(ErrorKind::NotConnected.into())) };
+            let mut guard = ready!(fd.poll_read_ready(context))?;
+            match take(self) {
+                // What has been left in the socket hides the end of the stream behind it.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && guard.ready().is_read_closed() => {
+                    return Poll::Ready(Ok(0..0));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => guard.clear_ready(),
+                taken => return Poll::Ready(taken),
+            }
         }
     }
 
@@ -111,18 +153,19 @@ impl Socket {
         }
     }
 
-    /// Ready when the peer has closed the connection, or its end of it, whatever it has sent before.
+    /// Ready when the connection is closed by the peer, or broken: see [`Socket::is_hung_up`].
     pub(super) fn poll_hangup(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.watch().is_err() {
             return Poll::Ready(());
         }
-        let Self::Watched(fd) = self else { return Poll::Ready(()) };
+        let Self::Watched(fd) = &*self else { return Poll::Ready(()) };
         loop {
-            let Ok(mut guard) = ready!(fd.poll_read_ready(context)) else { return Poll::Ready(()) };
-            if guard.ready().is_read_closed() {
+            // The other direction says no more once the peer has ended its sending.
+            let Ok(mut guard) = ready!(fd.poll_write_ready(context)) else { return Poll::Ready(()) };
+            if guard.ready().is_write_closed() || self.is_hung_up() {
                 return Poll::Ready(());
             }
-            // The event of a hang-up is still to come; what can be read meanwhile is read without being told.
+            // A write that would block asks again by itself.
             guard.clear_ready();
         }
     }

@@ -4,10 +4,12 @@
 //! several responses, and answers of our own, may follow each other in any order.
 
 mod held;
+mod inlet;
 mod over;
 
 use super::{
     clock,
+    linger::Lingering,
     pool::SharedPool,
     scratch,
     socket::Socket,
@@ -20,7 +22,7 @@ use crate::{
         failure::Kind,
         intake::{Event, Intake, Stream},
         label::Refusal,
-        refuse::{Refused, put_break, put_end, put_note},
+        refuse::{Refused, put_end, put_note},
     },
     wire::ProtocolStatus,
 };
@@ -33,6 +35,7 @@ use std::{
 };
 
 pub(super) use held::{Held, Told};
+pub(super) use inlet::Inlet;
 pub(super) use over::Over;
 
 /// Bytes of answers of our own that wait for what was sent before; above that a web server is not read from.
@@ -42,26 +45,26 @@ const MAX_ANSWERS: usize = 64 * 1024;
 pub(super) struct Downstream(Mutex<WebServer>);
 
 impl Downstream {
-    /// `requests`: heard on the connection before.
     pub(super) fn new(
-        socket: Socket,
-        requests: u64,
+        arrived: Arrived,
         intake: Intake<Held>,
         storage: BodyStorage,
         pool: Arc<SharedPool>,
+        lingering: Arc<Lingering>,
     ) -> Self {
+        let Arrived { socket, inlet, requests } = arrived;
         Self(Mutex::new(WebServer {
             socket,
+            inlet,
             intake,
             carry: vec![],
             unread: false,
-            untold: false,
-            received: 0,
+            at_end: false,
+            heard_at: clock::now(),
             requests,
             pending: vec![],
             answers: 0,
             took_at: clock::now(),
-            began: clock::now(),
             reader: Waker::noop().clone(),
             until_clear: VecDeque::new(),
             sending: false,
@@ -70,6 +73,7 @@ impl Downstream {
             blocked: None,
             storage,
             pool,
+            lingering,
         }))
     }
 
@@ -80,18 +84,33 @@ impl Downstream {
     }
 }
 
+/// A connection on which nothing runs, new or kept by its web server.
+pub(super) struct Arrived {
+    pub(super) socket: Socket,
+    pub(super) inlet: Inlet,
+    /// Requests heard so far.
+    pub(super) requests: u64,
+}
+
+impl Arrived {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket, inlet: Inlet::default(), requests: 0 }
+    }
+}
+
 /// See the [module](self).
 pub(super) struct WebServer {
     socket: Socket,
+    inlet: Inlet,
     intake: Intake<Held>,
     /// Bytes read that the intake has not taken yet.
     carry: Vec<u8>,
     /// `carry` may hold more than a part of a record: it is looked at before more is read.
     unread: bool,
-    /// The socket may be readable without having said so: it was only asked for a hang-up.
-    untold: bool,
-    /// Bytes read so far.
-    received: u64,
+    /// The web server has ended its sending; what it has asked for is answered all the same, as php-fpm does (fact 7.2).
+    at_end: bool,
+    /// When the web server last sent a byte, or connected.
+    heard_at: Instant,
     /// Requests heard so far.
     requests: u64,
     /// Whole records that the web server has not taken yet, perhaps without the beginning of the first.
@@ -100,8 +119,6 @@ pub(super) struct WebServer {
     answers: usize,
     /// When the web server last took a byte, or was first left one to take.
     took_at: Instant,
-    /// When it connected.
-    began: Instant,
     /// The task that reads.
     reader: Waker,
     /// Exchanges that wait for `pending` to be empty, in the order of their turns.
@@ -116,6 +133,8 @@ pub(super) struct WebServer {
     blocked: Option<(u16, Instant)>,
     storage: BodyStorage,
     pool: Arc<SharedPool>,
+    /// Takes the connection over once it has been answered to the end.
+    lingering: Arc<Lingering>,
 }
 
 /// What the web server's bytes came to.
@@ -138,8 +157,7 @@ impl WebServer {
             self.reader = context.waker().clone();
         }
         loop {
-            if self.is_deaf() || self.blocked.is_some() {
-                self.untold = true;
+            if self.is_deaf() || self.blocked.is_some() || self.at_end {
                 return self.socket.poll_hangup(context).map(|()| Err(Over::Closed));
             }
             let heard = if std::mem::take(&mut self.unread) {
@@ -160,23 +178,38 @@ impl WebServer {
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<Heard>, Over>> {
         let carried = self.carry.len();
         let space = &mut buffer[carried..];
-        let known = self.socket.is_watched() && !self.untold;
-        let at_once = if known { None } else { Some(self.socket.try_recv(space)) };
-        let read = match at_once {
+        let more = self.intake.owed() > space.len() as u64;
+        let Self { socket, inlet, .. } = self;
+        let at_once = if socket.is_watched() { None } else { Some(inlet.take(socket, space, more)) };
+        let new = match at_once {
+            None => ready!(socket.poll_take(context, |socket| inlet.take(socket, space, more)))?,
             Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
-                self.untold = false;
-                ready!(self.socket.poll_recv(context, space))?
+                ready!(socket.poll_take(context, |socket| inlet.take(socket, space, more)))?
             }
             Some(done) => done?,
-            None => ready!(self.socket.poll_recv(context, space))?,
         };
-        if read == 0 {
-            return Poll::Ready(Err(Over::Closed));
+        if new.is_empty() {
+            return Poll::Ready(self.handle_end());
         }
-        self.received += read as u64;
-        buffer[..carried].copy_from_slice(&self.carry);
+        self.heard_at = clock::now();
+        // What was carried over goes right in front of what is new.
+        let start = new.start;
+        buffer[start..start + carried].copy_from_slice(&self.carry);
         self.carry.clear();
-        Poll::Ready(self.digest(&buffer[..carried + read]))
+        Poll::Ready(self.digest(&buffer[start..carried + new.end]))
+    }
+
+    /// The web server has ended its sending, or closed.
+    fn handle_end(&mut self) -> Result<Option<Heard>, Over> {
+        if self.socket.is_hung_up() || !self.intake.is_running() {
+            return Err(Over::Closed);
+        }
+        self.at_end = true;
+        self.carry.clear();
+        for held in self.intake.handle_end() {
+            held.tell(Told::Gone(Kind::Closed));
+        }
+        Ok(None)
     }
 
     /// Shows `bytes` to the intake up to the next thing that somebody else must hear of; keeps what is left.
@@ -193,6 +226,7 @@ impl WebServer {
                 break (heard, false);
             }
         };
+        self.intake.touched().for_each(|held| held.sent_at = Some(self.heard_at));
         self.unread = !starved && at < bytes.len();
         self.carry.extend_from_slice(&bytes[at..]);
         Ok(heard)
@@ -212,7 +246,7 @@ impl WebServer {
             Event::End { id, stream } => {
                 if let Some(held) = self.intake.store_mut(id) {
                     held.upload.end(stream.kind());
-                    held.listener.take().into_iter().for_each(Waker::wake);
+                    held.wake();
                 }
             }
             Event::Answer(answer) => self.answer(&answer)?,
@@ -255,8 +289,8 @@ impl WebServer {
         let limit = self.upload_limit();
         let Some(held) = self.intake.store_mut(id) else { return };
         held.upload.push(stream.kind(), part, limit);
-        held.sent_at = Some(clock::now());
-        held.listener.take().into_iter().for_each(Waker::wake);
+        held.sent_at = Some(self.heard_at);
+        held.wake();
         if held.upload.len() >= limit {
             self.blocked = Some((id, clock::now()));
         }
@@ -276,9 +310,9 @@ impl WebServer {
         Refused { refusal: Refusal::Storage, detail }
     }
 
-    /// Gives up the first request that is being taken in, if there is one.
+    /// Gives up the request that is being taken in and has been silent for longest, if there is one.
     pub(super) fn give_up_open(&mut self, why: Refused) -> Option<Heard> {
-        let id = self.intake.open_id()?;
+        let id = self.intake.open().min_by_key(|(_, held)| held.sent_at).map(|(id, _)| id)?;
         match self.intake.refuse_open(id, why) {
             Event::Refused { id, keep_conn, why } => {
                 self.sending |= !keep_conn;
@@ -290,18 +324,19 @@ impl WebServer {
 
     /// True while the web server owes us the rest of a request or of a record, or has not taken its answers.
     pub(super) fn owes_bytes(&self) -> bool {
-        let owes = self.intake.unfinished() || !self.carry.is_empty();
+        let owes = !self.at_end && (self.intake.unfinished() || !self.carry.is_empty());
         self.blocked.is_none() && (owes || (!self.is_clear() && !self.intake.is_running()))
+    }
+
+    /// Since when it has: each request that is being taken in has a time of its own, whatever comes beside it.
+    pub(super) fn owes_since(&self) -> Instant {
+        let open = self.intake.open().filter_map(|(_, held)| held.sent_at).min();
+        open.unwrap_or_else(|| if self.is_clear() { self.heard_at } else { self.heard_at.max(self.took_at) })
     }
 
     /// It sends management records and does not read the answers: it is not read from either.
     pub(super) fn is_deaf(&self) -> bool {
         self.answers > MAX_ANSWERS
-    }
-
-    /// Bytes read so far.
-    pub(super) fn received(&self) -> u64 {
-        self.received
     }
 
     /// Requests heard so far.
@@ -347,7 +382,7 @@ impl WebServer {
     /// Since when the web server has owed the rest of a body of which everything that has come has been taken.
     pub(super) fn owes_body(&self, id: u16) -> Option<Instant> {
         let held = self.intake.store(id).filter(|_| !self.intake.is_whole(id))?;
-        (held.upload.len() == 0).then(|| held.sent_at.unwrap_or(self.began))
+        (held.upload.len() == 0).then(|| held.sent_at.unwrap_or(self.heard_at))
     }
 
     /// When the body that nothing takes has held up others for too long; `None` while it holds up nobody.
@@ -370,8 +405,7 @@ impl WebServer {
 
     fn tell(&mut self, id: u16, told: Told) {
         if let Some(held) = self.intake.store_mut(id) {
-            held.told = Some(told);
-            held.listener.take().into_iter().for_each(Waker::wake);
+            held.tell(told);
         }
     }
 
@@ -405,11 +439,31 @@ impl WebServer {
     }
 
     /// This exchange has ended and all has been sent. If no other will come behind it and none runs beside it, the
-    /// connection is closed: not if that could lose the response, for the web server may not have done sending.
+    /// connection ends.
     pub(super) fn close_behind(&mut self, id: u16) {
         if self.is_clear() && self.intake.is_last() && self.intake.is_only(id) && self.intake.is_whole(id) {
-            self.socket = Socket::Void;
+            self.part();
         }
+    }
+
+    /// Every response has been answered to its end, and sent: ends the connection behind the web server.
+    pub(super) fn part(&mut self) {
+        self.lingering.part(std::mem::replace(&mut self.socket, Socket::Void));
+    }
+
+    /// Sends no more; what the web server is still sending is to be read, lest it lose its answer.
+    pub(super) fn shut_down_sending(&self) -> io::Result<()> {
+        self.socket.shut_down_sending()
+    }
+
+    /// No other request is or can be at work on the connection: what happens to it concerns this one alone.
+    pub(super) fn is_alone(&self, id: u16) -> bool {
+        self.intake.is_only(id)
+    }
+
+    /// Nothing more can be said to the web server, or its responses end with a break.
+    pub(super) fn is_broken(&self) -> bool {
+        self.over.is_some()
     }
 
     /// The web server may not have done sending.
@@ -419,7 +473,7 @@ impl WebServer {
 
     /// Nothing is left to be done on the connection, but perhaps to send the rest.
     pub(super) fn is_over(&self) -> bool {
-        self.over.is_some() || self.intake.is_over()
+        self.over.is_some() || self.intake.is_over() || (self.at_end && !self.intake.is_running())
     }
 
     // ---------------------------------------------------------------- out
@@ -440,12 +494,9 @@ impl WebServer {
         Ok(())
     }
 
-    /// Sends whole records of the response to the request `id`.
-    pub(super) fn respond(&mut self, id: u16, bytes: &[u8]) -> io::Result<()> {
-        if let Some(held) = self.intake.store_mut(id) {
-            held.responding = true;
-        }
-        self.send(bytes)
+    /// Sends whole records of a response.
+    pub(super) fn respond(&mut self, records: &[u8]) -> io::Result<()> {
+        self.send(records)
     }
 
     /// Sends whole records of our own. A web server that does not read them is not read from.
@@ -463,14 +514,13 @@ impl WebServer {
         self.answer(&out)
     }
 
-    /// The response goes no further, if one has begun: has the web server see that it is cut short, and why.
+    /// The exchange goes no further: has the web server see that, as it would see php-fpm die, and says why for its log.
     ///
-    /// Only the end of the connection can say so, behind a record that cannot be one: END_REQUEST would make the web
-    /// server take what it has for the whole. Others that run on the connection must not die of that: as long as there
-    /// are any, the exchange just does not end, as if its application hung.
+    /// Only the end of the connection can say so: END_REQUEST would make the web server take what it has for the whole.
+    /// Others that run on the connection must not die of that: as long as there are any, the exchange just does not end, as
+    /// if its application hung.
     pub(super) fn break_off(&mut self, id: u16, detail: &str) {
-        let responding = self.intake.store_mut(id).is_some_and(|held| held.responding);
-        if !responding || self.over.is_some() {
+        if self.over.is_some() {
             self.ended(id);
             return;
         }
@@ -483,12 +533,9 @@ impl WebServer {
         self.cut_short.push(id);
     }
 
-    /// No exchange runs any more: if one was cut short, the connection ends with a break.
+    /// No exchange runs any more: if one was cut short, the connection ends with a break (see [`Inlet`]).
     pub(super) fn break_if_cut_short(&mut self) {
-        if !self.cut_short.is_empty() && self.over.is_none() && self.intake.open_id().is_none() {
-            let mut out = vec![];
-            put_break(&mut out);
-            _ = self.send(&out);
+        if !self.cut_short.is_empty() && self.over.is_none() && self.intake.open().next().is_none() {
             self.gone(Kind::Broken("a response was cut short".into()));
         }
     }
@@ -561,9 +608,10 @@ impl WebServer {
         self.unread || self.socket.is_watched() || !self.intake.is_running() || self.intake.awaits_body()
     }
 
-    /// The connection, at rest, and the number of requests heard: somebody else serves it from now on.
-    pub(super) fn hand_over(&mut self) -> (Socket, u64) {
-        (std::mem::replace(&mut self.socket, Socket::Void), self.requests)
+    /// The connection, at rest: somebody else serves it from now on.
+    pub(super) fn hand_over(&mut self) -> Arrived {
+        let socket = std::mem::replace(&mut self.socket, Socket::Void);
+        Arrived { socket, inlet: std::mem::take(&mut self.inlet), requests: self.requests }
     }
 
     pub(super) fn is_watched(&self) -> bool {
@@ -572,27 +620,21 @@ impl WebServer {
 
     /// A look at the socket: has the web server hung up?
     pub(super) fn is_gone(&self) -> bool {
-        self.over.is_some() || self.socket.peer_is_gone()
+        self.over.is_some() || self.socket.is_hung_up()
+    }
+
+    /// When the web server last sent a byte, or connected.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.heard_at
     }
 
     /// Reads and drops whatever comes. Ready when the connection has ended.
     pub(super) fn poll_deaf(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             match ready!(scratch::with(|buffer| self.socket.poll_recv(context, buffer))) {
-                Ok(1..) => {}
+                Ok(1..) => self.heard_at = clock::now(),
                 Ok(0) | Err(_) => return Poll::Ready(()),
             }
-        }
-    }
-}
-
-impl Drop for WebServer {
-    /// At the end of the process, for instance.
-    fn drop(&mut self) {
-        if self.over.is_none() && self.intake.stores_mut().any(|held| held.responding) {
-            let mut out = vec![];
-            put_break(&mut out);
-            _ = self.send(&out);
         }
     }
 }

@@ -28,6 +28,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Its records belong to a request, whatever id they bear.
+    pub const fn is_of_a_request(self) -> bool {
+        matches!(self, Self::BeginRequest | Self::AbortRequest | Self::Params | Self::Stdin | Self::Data)
+    }
+
     pub const fn from_byte(byte: u8) -> Self {
         match byte {
             1 => Self::BeginRequest,

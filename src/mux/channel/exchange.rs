@@ -2,7 +2,7 @@
 //! given of its response.
 
 use super::{Ending, Opening};
-use crate::wire::{HEADER_LEN, Header, Kind, MAX_CONTENT, put_record, put_stderr, set_id};
+use crate::wire::{EndRequest, HEADER_LEN, Header, Kind, MAX_CONTENT, ProtocolStatus, put_record, put_stderr, set_id};
 
 /// How far it has come. Only forward, and from every stage to `Left`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +41,8 @@ pub(super) struct Exchange<N> {
     growing: Option<usize>,
     /// Something of a response has come.
     responded: bool,
+    /// The application has ended its output; what is missing is END_REQUEST.
+    output_over: bool,
     ending: Option<Ending>,
     notify: Option<N>,
 }
@@ -62,6 +64,7 @@ impl<N> Exchange<N> {
             response: vec![],
             growing: None,
             responded: false,
+            output_over: false,
             ending: None,
             notify: None,
         }
@@ -176,7 +179,19 @@ impl<N> Exchange<N> {
     /// Appends a whole record, which may have no content.
     pub(super) fn append_record(&mut self, kind: Kind, content: &[u8]) {
         self.growing = None;
+        self.output_over |= self.responded && kind == Kind::Stdout && content.is_empty();
         put_record(&mut self.response, kind, self.theirs, content);
+    }
+
+    /// The connection ended behind the whole output, of which web servers need no END_REQUEST: ends the exchange with one.
+    /// Returns whether it did.
+    pub(super) fn end_behind_output(&mut self) -> bool {
+        if self.output_over {
+            let end = EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete };
+            self.append_record(Kind::EndRequest, &end.encode());
+            self.end(Ending::Ended(end.protocol_status));
+        }
+        self.output_over
     }
 
     /// Gives what there is, in exchange for a buffer to fill.

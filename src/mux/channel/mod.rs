@@ -312,7 +312,8 @@ impl<N> Channel<N> {
         for exchange in self.exchanges.values_mut() {
             let unread = exchange.question.is_some_and(|question| !self.questions.is_answered(question));
             let unsent = exchange.stage == Stage::Queued || (unread && !exchange.has_responded());
-            if exchange.stage != Stage::Ended {
+            let closed = *cause == Cause::Closed;
+            if exchange.stage != Stage::Ended && !(closed && exchange.end_behind_output()) {
                 exchange.end(Ending::Broken { cause: cause.clone(), unsent });
             }
             self.woken.extend(exchange.listener());

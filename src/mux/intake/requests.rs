@@ -28,8 +28,12 @@ pub(super) struct Open<B> {
     pub(super) params: Vec<u8>,
     /// Set with the empty PARAMS record.
     pub(super) findings: Option<Findings>,
-    /// Bytes of STDIN so far.
+    /// Bytes of STDIN that have been announced by the headers of their records.
     pub(super) body: u64,
+    /// Those that have come.
+    pub(super) arrived: u64,
+    /// Something of it has come that the driver has not been told of.
+    pub(super) touched: bool,
     pub(super) store: B,
 }
 
@@ -37,6 +41,16 @@ impl<B> Open<B> {
     /// Nothing more is to come of it.
     pub(super) fn is_whole(&self) -> bool {
         self.stage == Stage::Whole || (self.announced && self.role == Role::Authorizer)
+    }
+
+    /// What CONTENT_LENGTH says.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.findings.as_ref().and_then(|findings| findings.content_length)
+    }
+
+    /// Its params say that no body follows, so that there is no end of STDIN to wait for; php-fpm runs such a request at once.
+    pub(super) fn is_known_to_be_bodiless(&self) -> bool {
+        self.findings.as_ref().is_some_and(Findings::is_bodiless)
     }
 }
 
@@ -58,7 +72,19 @@ impl<B: Default> Requests<B> {
         let BeginRequest { role, keep_conn } = begin;
         let store = B::default();
         let (stage, params) = (Stage::Params, vec![]);
-        let open = Open { id, role, keep_conn, stage, announced: false, params, findings: None, body: 0, store };
+        let open = Open {
+            id,
+            role,
+            keep_conn,
+            stage,
+            announced: false,
+            params,
+            findings: None,
+            body: 0,
+            arrived: 0,
+            touched: true,
+            store,
+        };
         let at = self.place(id).unwrap_or_else(|free| free);
         // One is all that most connections ever have; room for more would cost each that waits.
         if self.open.is_empty() {
@@ -85,6 +111,15 @@ impl<B: Default> Requests<B> {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Open<B>> {
         self.open.iter_mut()
+    }
+
+    /// The one that there is, if there is but one.
+    pub(super) fn only(&self) -> Option<&Open<B>> {
+        if let [only] = self.open.as_slice() { Some(only) } else { None }
+    }
+
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Open<B>) -> bool) {
+        self.open.retain(keep);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -41,7 +41,7 @@ fn read<'a>(mut intake: Intake<()>, chunks: impl IntoIterator<Item = &'a [u8]>, 
                     _ => seen.push(Seen::Body(id, stream, shown[range].to_vec())),
                 },
                 Some(Event::End { id, stream }) => seen.push(Seen::End(id, stream)),
-                Some(Event::Request(Request { id, role, keep_conn, body, reusable, method, params })) => {
+                Some(Event::Request(Request { id, role, keep_conn, body, reusable, method, params, .. })) => {
                     seen.push(Seen::Request { id, role, keep_conn, body, reusable, method, params });
                     if answered {
                         intake.ended(id);
@@ -175,22 +175,68 @@ fn a_body_that_disagrees_with_content_length_is_refused() {
     let refused = |pairs: &[(&str, &str)], body: &[u8]| {
         matches!(seen(&request(1, pairs, body))[..], [.., Seen::Refused(1, true, Refusal::LengthMismatch)])
     };
-    for (said, body) in [("5", "1234"), ("5", ""), ("0", "1"), ("4", "12345")] {
+    for (said, body) in [("5", "1234"), ("5", "1"), ("4", "12345")] {
         assert!(refused(&[("CONTENT_LENGTH", said)], body.as_bytes()), "{said} {body}");
     }
     for no_length in ["-5", "+5", " 5", "5 ", "0x5", "5,5", "18446744073709551616", "1e1", "٥"] {
         assert!(refused(&[("CONTENT_LENGTH", no_length)], b"12345"), "{no_length}");
     }
     let twice = |first, second| [("CONTENT_LENGTH", first), ("CONTENT_LENGTH", second)];
+    // PHP takes the last.
     assert!(refused(&twice("5", "4"), b"12345"));
-    assert!(refused(&twice("5", "0"), b"12345"));
-    // PHP takes the last, so an empty one behind a length would leave the body unread.
-    assert!(refused(&twice("5", ""), b"12345"));
+    assert!(refused(&twice("4", "5"), b"1234"));
+    assert!(!refused(&twice("4", "5"), b"12345"));
     assert!(!refused(&twice("5", "5"), b"12345"));
     assert!(!refused(&twice("", "5"), b"12345"));
     // The bytes beyond it do not become body.
     let seen = seen(&request(1, &[("CONTENT_LENGTH", "2")], b"1234"));
     assert!(!seen.iter().any(|event| matches!(event, Seen::Body(..))), "{seen:?}");
+}
+
+#[test]
+fn a_length_without_a_body_goes_on_as_it_is_and_with_an_end_of_stdin() {
+    for (method, reusable) in [("POST", true), ("GET", false), ("PUT", false)] {
+        let pairs = [("REQUEST_METHOD", method), ("CONTENT_LENGTH", "7")];
+        let mut intake = intake("");
+        let bytes = request(1, &pairs, b"");
+        let Some(Event::Request(request)) = intake.take(&bytes).unwrap().event else { panic!("no request") };
+        assert_eq!((request.body, request.ends_stdin, request.reusable), (0, true, reusable), "{method}");
+        assert_eq!(request.params, encoded(&pairs));
+    }
+}
+
+#[test]
+fn of_several_lengths_one_goes_on_and_an_empty_last_one_is_that_of_the_body() {
+    for (first, second, body, wanted) in [("7", "", "", ""), ("7", "", "hello", "5"), ("5", "5", "hello", "5")] {
+        let pairs = [("CONTENT_LENGTH", first), ("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", second)];
+        let params = params_of(&seen(&request(1, &pairs, body.as_bytes())));
+        let wanted = [("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", wanted)];
+        assert_eq!(params, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+}
+
+#[test]
+fn a_request_is_whole_as_soon_as_nothing_of_it_can_be_missing() {
+    let whole_without_end = |pairs: &[(&str, &str)], body: &[u8]| {
+        let mut bytes = head(1, pairs);
+        if !body.is_empty() {
+            bytes.extend(record(Kind::Stdin, 1, body, 3));
+        }
+        matches!(seen(&bytes)[..], [.., Seen::Request { .. }])
+    };
+    assert!(whole_without_end(&[("REQUEST_METHOD", "GET")], b""));
+    assert!(whole_without_end(&[("REQUEST_METHOD", "HEAD"), ("CONTENT_LENGTH", "")], b""));
+    assert!(whole_without_end(&[("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "0")], b""));
+    assert!(whole_without_end(&[("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "5")], b"hello"));
+    assert!(!whole_without_end(&[("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "6")], b"hello"));
+    assert!(!whole_without_end(&[("REQUEST_METHOD", "POST")], b""), "HTTP/2 needs no length");
+    assert!(!whole_without_end(&[("REQUEST_METHOD", "GET"), ("HTTP_TRANSFER_ENCODING", "chunked")], b""));
+    assert!(!whole_without_end(&[("REQUEST_METHOD", "GET"), ("CONTENT_LENGTH", "5")], b""));
+}
+
+#[test]
+fn php_fpm_serves_a_request_of_id_0_and_so_do_we() {
+    assert_eq!(seen(&get(0)), [got(0)]);
 }
 
 #[test]
@@ -222,7 +268,10 @@ fn params_over_the_limits_are_refused() {
 fn a_body_over_the_limit_is_refused_before_it_comes_and_while_it_comes() {
     let pool = "body: {max_size: 10B}";
     let refused = [Seen::Refused(1, true, Refusal::BodyTooLarge)];
-    assert_eq!(refusals(pool, &head(1, &[("CONTENT_LENGTH", "11")])), refused);
+    let announced = [head(1, &[("CONTENT_LENGTH", "11")]), record(Kind::Stdin, 1, b"1", 0)].concat();
+    assert_eq!(refusals(pool, &announced), refused);
+    // A length without a body is another request's.
+    assert!(matches!(refusals(pool, &request(1, &[("CONTENT_LENGTH", "11")], b""))[..], [Seen::Request { .. }]));
     assert_eq!(refusals(pool, &request(1, &[], b"12345678901")), refused);
     assert!(matches!(refusals(pool, &request(1, &[], b"1234567890"))[..], [.., Seen::Request { body: 10, .. }]));
 }
@@ -239,8 +288,9 @@ fn malformed_pairs_are_refused() {
 #[test]
 fn denied_params_are_refused_or_stripped_and_others_are_set_or_removed() {
     let pairs = [("A", "1"), ("PHP_VALUE", "memory_limit=1"), ("HTTP_PROXY", "x"), ("B", "2")];
-    assert_eq!(seen(&request(1, &pairs, b"")), [Seen::Refused(1, true, Refusal::ParamDenied)]);
-    let pool = "params: {on_denied: strip, set: {B: mine, C: new}}";
+    let denying = "params: {deny: [PHP_VALUE]}";
+    assert_eq!(refusals(denying, &request(1, &pairs, b"")), [Seen::Refused(1, true, Refusal::ParamDenied)]);
+    let pool = "params: {deny: [PHP_VALUE], on_denied: strip, set: {B: mine, C: new}}";
     let params = params_of(&refusals(pool, &request(1, &pairs, b"")));
     let wanted = [("A", "1"), ("B", "mine"), ("C", "new")];
     assert_eq!(params, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -268,7 +318,8 @@ fn requests_are_taken_in_side_by_side_and_each_is_told_when_it_is_whole() {
     let bytes = [post, get_head, body(2, hello), get(1), body(2, b"ho"), body(9, b""), body(2, b"")].concat();
     let seen = read(intake(""), [&bytes[..]], false);
     let part = |bytes: &[u8]| Seen::Body(2, Stream::Stdin, bytes.to_vec());
-    assert_eq!(seen[..4], [part(hello), got(1), part(b"ho"), got(9)]);
+    // None of them waits for an end of STDIN that says nothing new.
+    assert_eq!(seen[..4], [got(9), part(hello), got(1), part(b"ho")]);
     assert!(matches!(seen[4..], [Seen::Request { id: 2, body: 4, .. }]), "{seen:?}");
 }
 

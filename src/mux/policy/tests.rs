@@ -110,11 +110,14 @@ fn a_pair_as_large_as_one_record_goes_on_and_a_larger_one_is_refused() {
 
 #[test]
 fn names_are_compared_byte_by_byte() {
-    let refused = |name| refusal("", &encoded(&[(name, "x")])) == Some(Refusal::ParamDenied);
+    let deny = "params: {deny: [PHP_VALUE, PHP_ADMIN_VALUE]}";
+    let refused = |name| refusal(deny, &encoded(&[(name, "x")])) == Some(Refusal::ParamDenied);
     assert!(refused("PHP_VALUE") && refused("PHP_ADMIN_VALUE"));
     for other in ["php_value", "PHP_VALUE ", "PHP_VALUES", "PHP_VALU", "PHP_VALUE\0", "HTTP_PHP_VALUE"] {
         assert!(!refused(other), "{other:?}");
     }
+    assert_eq!(refusal(deny, &encoded(&[("PHP_VALUE", "")])), None, "it changes nothing");
+    assert_eq!(refusal("", &encoded(&[("PHP_VALUE", "x")])), None, "it is the web server's to say");
     // A name longer than the table of lengths has bits.
     let long = "N".repeat(200);
     let pool = format!("params: {{deny: [{long}]}}");

@@ -15,11 +15,23 @@ pub(in crate::net) struct Held {
     pub(super) upload: Upload,
     /// When the web server last sent something of it.
     pub(super) sent_at: Option<Instant>,
-    /// A part of its response has been sent.
-    pub(super) responding: bool,
     /// What its exchange must hear of, and whom to wake for it.
     pub(super) told: Option<Told>,
     pub(super) listener: Option<Waker>,
+}
+
+impl Held {
+    /// Has its exchange hear of something.
+    pub(super) fn tell(&mut self, told: Told) {
+        self.told = Some(told);
+        self.wake();
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.wake();
+        }
+    }
 }
 
 /// What an exchange is told of its web server.
