@@ -60,15 +60,25 @@ pub(crate) fn clients() -> Vec<Case> {
     let order = |name: &str| Case::new(name).script("order.php", ORDER).runs(2);
     let gzip = || nginx().site(GZIP).note("gzip");
     vec![
-        order("curl does not send a form again that broke off")
-            .on(nginx())
-            .on(nginx_kept())
-            .on(gzip())
-            .curl(18, &["{url}/ok.php", "--next", "--compressed", "-d", "a=1", "{url}/order.php?n=30"]),
-        order("curl does not send a GET again that broke off")
-            .on(nginx())
-            .on(gzip())
-            .curl(18, &["{url}/ok.php", "--next", "--compressed", "{url}/order.php?n=700"]),
+        order("curl does not send a form again that broke off").on(nginx()).on(nginx_kept()).on(gzip()).curl(
+            18,
+            &[
+                "{url}/ok.php",
+                "-o",
+                "/dev/null",
+                "--next",
+                "--compressed",
+                "-d",
+                "a=1",
+                "{url}/order.php?n=30",
+                "-o",
+                "/dev/null",
+            ],
+        ),
+        order("curl does not send a GET again that broke off").on(nginx()).on(gzip()).curl(
+            18,
+            &["{url}/ok.php", "-o", "/dev/null", "--next", "--compressed", "{url}/order.php?n=700", "-o", "/dev/null"],
+        ),
         order("Chromium does not send a POST again that broke off")
             .on(gzip())
             .file("page.html", "<body>a page</body>")

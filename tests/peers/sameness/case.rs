@@ -188,6 +188,11 @@ impl Case {
         self
     }
 
+    /// Not better, and not to be helped: what fcgimux cannot tell the web server. The words stand in the documents as well.
+    pub(crate) fn differs(self, words: &'static str, status: u16, ending: Ending) -> Self {
+        self.better(words, status, ending).unledgered()
+    }
+
     /// Runs the direct side first and the other behind it, not both at once.
     pub(crate) fn in_turn(mut self) -> Self {
         self.in_turn = true;

@@ -73,7 +73,7 @@ pub(crate) fn plain_failures() -> Vec<Case> {
         down(nginx_kept(), 502),
         down(nginx_unbuffered(), 502),
         down(apache(), 503),
-        down(lighttpd(), 503).better("lighttpd answers 500", 500, Ending::Whole),
+        down(lighttpd(), 503).differs("lighttpd answers 500", 500, Ending::Whole),
         down(caddy(), 502),
         // HAProxy and lighttpd tell a connection that is refused from one that ends.
         down(haproxy(), 503).better("HAProxy answers 502 at once", 502, Ending::Whole),
@@ -104,6 +104,10 @@ pub(crate) fn next_and_stale() -> Vec<Case> {
             .ask(get("/ok.php"))
             .shows("ok")
             .runs(1),
+        both("a backup for a POST where php-fpm is down")
+            .before(|_| Application::nobody())
+            .ask(post("/ok.php", "a=1"))
+            .differs("nginx sends a POST to no other server", 502, Ending::Whole),
         both("a backup where a response ends inside its headers")
             .before(|_| Application::scripted(half_a_header))
             .ask(get("/ok.php"))

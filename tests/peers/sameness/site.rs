@@ -252,7 +252,7 @@ impl Running {
 
     /// Whether it says the length of a response if it has all of it in time.
     pub(crate) fn frames_by_time(&self) -> bool {
-        matches!(self, Self::Caddy(_) | Self::Haproxy(_))
+        matches!(self, Self::Lighttpd(_) | Self::Caddy(_) | Self::Haproxy(_))
     }
 
     pub(crate) fn log(&self) -> String {
