@@ -8,7 +8,7 @@ use crate::{
         command::{Command, CommandError},
         snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
     },
-    net::{ListenError, Net, View},
+    net::{BACKLOG, ListenError, Net, View},
     reload::{self, ConfigFile},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -97,6 +97,7 @@ fn run_on(
     forced: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     raise_file_limit(config);
+    note_short_backlog();
     let metrics = Arc::new(Metrics::new(config));
     // Before the sockets of web servers: whoever finds one of those finds this as well.
     let admin = bind_admin(config)?;
@@ -154,6 +155,18 @@ fn raise_file_limit(config: &Config) {
         tracing::warn!(
             "{downstream} downstream and {upstream} upstream connections are allowed, but only {soft} open files: \
              raise the limit (ulimit -n, LimitNOFILE) or lower listeners.max_connections"
+        );
+    }
+}
+
+/// The kernel cuts the backlog of a listener to its own limit.
+fn note_short_backlog() {
+    const LIMIT: &str = "/proc/sys/net/core/somaxconn";
+    let limit = std::fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(limit) = limit.filter(|limit| *limit < BACKLOG) {
+        tracing::warn!(
+            "net.core.somaxconn is {limit}: so many connections, in place of {BACKLOG}, may wait to be accepted, and one \
+             more is an error page in nginx at once; raise it (sysctl net.core.somaxconn={BACKLOG})"
         );
     }
 }

@@ -67,6 +67,8 @@ definitions! {
         "Requests sent again on another connection, by why that was safe.";
     REFUSED: Counter "fcgimux_refused_total" ["pool", "reason"] Count,
         "Exchanges answered in the application's stead, by why.";
+    PHP_SETTINGS: Counter "fcgimux_php_settings_total" ["pool", "action"] Count,
+        "Requests with PHP_VALUE or PHP_ADMIN_VALUE, by what became of these.";
     BYTES: Counter "fcgimux_bytes_total" ["pool", "direction"] Bytes,
         "Bytes carried between web servers and the application.";
     STALL: Histogram "fcgimux_stall_seconds" ["pool"] Seconds,
@@ -218,6 +220,7 @@ mod tests {
             ("reason` of `fcgimux_upstream_connections_closed_total", Closed::ALL.iter().map(|v| v.label()).collect()),
             ("reason` of `fcgimux_refused_total", Refusal::ALL.iter().map(|value| value.label()).collect()),
             ("reason` of `fcgimux_retries_total", RetryReason::ALL.iter().map(|value| value.label()).collect()),
+            ("action", Sticky::ALL.iter().map(|value| value.label()).collect()),
             ("direction", Direction::ALL.iter().map(|value| value.label()).collect()),
         ];
         for (title, values) in sets {

@@ -8,9 +8,17 @@ use super::{
     living::Living,
     registry::Registry,
 };
-use crate::mux::label::{Direction, Outcome, Refusal, RetryReason};
+use crate::mux::label::{Direction, Outcome, Refusal, RetryReason, Sticky};
 use metrics::{Counter, Histogram};
-use std::{array, fmt::Display, sync::Arc, time::Duration};
+use std::{
+    array,
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// Handles of the series of one pool, resolved once: an event costs an atomic addition, never a look-up by name.
 #[derive(Clone)]
@@ -30,7 +38,10 @@ struct Handles {
     dropped: Counter,
     retries: [Counter; RetryReason::ALL.len()],
     refused: [Counter; Refusal::ALL.len()],
+    php_settings: [Counter; Sticky::ALL.len()],
     bytes: [Counter; Direction::ALL.len()],
+    /// Actions that have been counted.
+    php_settings_seen: [AtomicBool; Sticky::ALL.len()],
     endpoints: Living<EndpointCounts>,
     sources: Living<DiscoveryCounts>,
     last_failure: LastFailure,
@@ -49,7 +60,11 @@ impl PoolMetrics {
             dropped: registry.counter(&definition::DROPPED, &[name]),
             retries: array::from_fn(|i| registry.counter(&definition::RETRIES, &[name, RetryReason::ALL[i].label()])),
             refused: array::from_fn(|i| registry.counter(&definition::REFUSED, &[name, Refusal::ALL[i].label()])),
+            php_settings: array::from_fn(|i| {
+                registry.counter(&definition::PHP_SETTINGS, &[name, Sticky::ALL[i].label()])
+            }),
             bytes: array::from_fn(|i| registry.counter(&definition::BYTES, &[name, Direction::ALL[i].label()])),
+            php_settings_seen: array::from_fn(|_| AtomicBool::new(false)),
             endpoints: Living::default(),
             sources: Living::default(),
             last_failure: LastFailure::default(),
@@ -113,6 +128,12 @@ impl PoolMetrics {
     /// An exchange was answered in the application's stead.
     pub fn refused(&self, reason: Refusal) {
         self.handles.refused[reason as usize].increment(1);
+    }
+
+    /// A request had PHP_VALUE or PHP_ADMIN_VALUE. Returns whether it is the first of which that became.
+    pub fn php_settings(&self, action: Sticky) -> bool {
+        self.handles.php_settings[action as usize].increment(1);
+        !self.handles.php_settings_seen[action as usize].swap(true, Ordering::Relaxed)
     }
 
     /// `count` bytes were carried.

@@ -41,6 +41,8 @@ pub enum Kind {
     Rejected(ProtocolStatus),
     /// The application closed without having read the request. See [`Kind::of_reset`].
     Unread,
+    /// The worker is at work behind the response before, as the fence in front of the request has shown by its silence.
+    Busy,
 }
 
 impl Kind {
@@ -93,9 +95,11 @@ impl Failure {
     /// | protocol error, GET_VALUES in front unanswered | unproven | if idempotent |
     /// | connection lost or silent, GET_VALUES in front unanswered | unproven | if idempotent: what has arrived is executed yet |
     /// | connection ended, lost, silent or protocol error | sent | if idempotent |
+    /// | the worker is busy behind the response before | unproven | if idempotent: it may be executed yet |
     pub fn retry(&self, idempotent: bool) -> Option<RetryReason> {
         match (self.origin, &self.kind, self.phase) {
             (Origin::WebServer, ..) | (_, Kind::Timeout(_) | Kind::Stalled, _) | (_, _, Phase::Responding) => None,
+            (_, Kind::Busy, _) => idempotent.then_some(RetryReason::Busy),
             (_, _, Phase::Unsent) | (_, Kind::Rejected(_) | Kind::Unread, _) => Some(RetryReason::Unproven),
             (_, Kind::Closed | Kind::Broken(_), Phase::Unproven) => Some(RetryReason::Unproven),
             (_, _, Phase::Unproven | Phase::Sent) => idempotent.then_some(RetryReason::Idempotent),
@@ -135,6 +139,7 @@ impl Failure {
             (_, Kind::Timeout(_) | Kind::Stalled) => Closed::Timeout,
             (_, Kind::Silent(_)) => Closed::Silent,
             (_, Kind::Unread) => Closed::Application,
+            (_, Kind::Busy) => Closed::Busy,
             (_, Kind::Protocol(_)) => Closed::Protocol,
             (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted | Kind::Rejected(_)) => Closed::Broken,
         }
@@ -142,7 +147,8 @@ impl Failure {
 
     /// The worker may still be at work on the request (rule R15).
     pub fn leaves_worker_busy(&self) -> bool {
-        self.origin == Origin::WebServer || matches!(self.kind, Kind::Timeout(_) | Kind::Lost(_) | Kind::Silent(_))
+        let busy = matches!(self.kind, Kind::Timeout(_) | Kind::Lost(_) | Kind::Silent(_) | Kind::Busy);
+        self.origin == Origin::WebServer || busy
     }
 }
 
@@ -161,6 +167,7 @@ impl fmt::Display for Failure {
             Kind::Aborted => write!(f, "{who} aborted the request")?,
             Kind::Stalled => write!(f, "{who} held up other exchanges for too long (connections.stall_timeout)")?,
             Kind::Unread => write!(f, "{who} closed with the request unread")?,
+            Kind::Busy => write!(f, "worker of the {who} is busy behind the response before")?,
             Kind::Rejected(ProtocolStatus::CantMpxConn) => write!(f, "{who} takes one request at a time")?,
             Kind::Rejected(_) => write!(f, "{who} is overloaded")?,
             Kind::Timeout(which) => write!(f, "{who} was too slow (timeouts.{which})")?,
@@ -194,6 +201,7 @@ mod tests {
         use Phase::{Responding, Sent, Unproven, Unsent};
         let (web, app) = (Origin::WebServer, Origin::Application);
         let (idempotent, unproven) = (Some(RetryReason::Idempotent), Some(RetryReason::Unproven));
+        let busy = Some(RetryReason::Busy);
         let reset = || Kind::Broken("reset".into());
         let lost = || Kind::Lost("timed out".into());
         let garbage = || Kind::Protocol("garbage".into());
@@ -222,6 +230,7 @@ mod tests {
             (app, Kind::Closed, Sent, idempotent, None),
             (app, reset(), Sent, idempotent, None),
             (app, garbage(), Sent, idempotent, None),
+            (app, Kind::Busy, Unproven, busy, None),
         ] {
             let failure = failure(origin, kind, phase);
             assert_eq!(failure.retry(true), may_twice, "{failure:?}");

@@ -63,6 +63,8 @@ labels! {
         Unproven = "unproven",
         /// An idempotent request whose connection ended without a byte.
         Idempotent = "idempotent",
+        /// An idempotent request that was sent to a worker which turned out to be at work behind the response before.
+        Busy = "busy",
     }
 }
 
@@ -94,6 +96,8 @@ labels! {
         Overloaded = "overloaded",
         /// Its web server hung up during the exchange.
         Gone = "gone",
+        /// Its worker was at work behind a response when the next request had been sent to it.
+        Busy = "busy",
         Drain = "drain",
         /// Its endpoint leaves, or is drained by an operator.
         Leaving = "leaving",
@@ -127,6 +131,16 @@ labels! {
         Ejected = "ejected",
         /// It leaves: what runs there ends, nothing new comes.
         Draining = "draining",
+    }
+}
+
+labels! {
+    /// What became of PHP_VALUE and PHP_ADMIN_VALUE. Label `action` of `php_settings_total`.
+    Sticky {
+        /// They went on, as the web server's administrator wants it.
+        Passed = "passed",
+        /// They were taken out (`params.on_denied: strip`).
+        Stripped = "stripped",
     }
 }
 

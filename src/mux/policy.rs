@@ -1,6 +1,10 @@
 //! What a request may carry: limits, denied names, and the pairs that are set or taken out.
 
-use super::{label::Refusal, refuse::Refused, request::about};
+use super::{
+    label::{Refusal, Sticky},
+    refuse::Refused,
+    request::about,
+};
 use crate::{
     config,
     wire::{MAX_CONTENT, Pairs, pair_len, put_pair},
@@ -32,20 +36,10 @@ pub(super) struct Findings {
     chunked: bool,
     /// Pairs called CONTENT_LENGTH.
     lengths: usize,
-    pub(super) sticky: Sticky,
+    /// What becomes of PHP_VALUE and PHP_ADMIN_VALUE, if they are there.
+    pub(super) sticky: Option<Sticky>,
     /// Some pair must go, or one must be added.
     rewrite: bool,
-}
-
-/// What a request would change in the worker for everybody behind it, by PHP_VALUE or PHP_ADMIN_VALUE (fact 18.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sticky {
-    #[default]
-    Nothing,
-    /// The param goes on, as the web server's administrator wants it.
-    Passed,
-    /// It was taken out (`params.on_denied: strip`).
-    Stripped,
 }
 
 /// A request method, as far as it matters here.
@@ -136,7 +130,7 @@ impl Policy {
                         let detail = format!("param {} is denied (params.deny){}", show(name), about(params));
                         return Err(refused(Refusal::ParamDenied, detail));
                     }
-                    found.sticky = if is_sticky(name) { Sticky::Stripped } else { found.sticky };
+                    found.sticky = if is_sticky(name) { Some(Sticky::Stripped) } else { found.sticky };
                 }
                 found.rewrite = true;
                 continue;
@@ -200,7 +194,7 @@ impl Findings {
                 (self.method, self.reads) = (Method::from_bytes(value), matches!(value, b"GET" | b"HEAD"));
             }
             b"HTTP_TRANSFER_ENCODING" => self.chunked = !value.is_empty(),
-            _ if is_sticky(name) && !value.is_empty() => self.sticky = Sticky::Passed,
+            _ if is_sticky(name) && !value.is_empty() => self.sticky = Some(Sticky::Passed),
             b"CONTENT_TYPE" => {
                 let word = b"multipart";
                 self.multipart = value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));

@@ -1,6 +1,7 @@
 //! One whole request: taken in, checked, ready to be sent as often as it takes.
 
-use super::policy::{Method, Sticky, put_params};
+use super::label::Sticky;
+use super::policy::{Method, put_params};
 use super::reply::Finished;
 use super::trace::Trace;
 use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_pair, put_record, variable};
@@ -29,8 +30,8 @@ pub struct Request {
     /// Whether the connection may be used again behind it (fact 10.5).
     pub reusable: bool,
     pub(super) method: Method,
-    /// What it would change in its worker.
-    pub sticky: Sticky,
+    /// It has params that change its worker for all requests behind it, and this becomes of them (fact 18.2).
+    pub sticky: Option<Sticky>,
     /// Encoded pairs, as they go on.
     pub(super) params: Vec<u8>,
 }
@@ -52,19 +53,19 @@ pub enum Front {
     GetValues,
     /// The same, and the fence that the connection owes for the exchange before this one.
     Fence(Finished),
-    /// Two, the first of them a fence where one is owed, and the request is held back until both are answered. A worker that
-    /// is told to stop answers one more and leaves (fact 6.2); one that has answered two will read the request. For those
-    /// whose end by a reset would not say whether they were executed.
-    Twice(Option<Finished>),
+    /// Two, and the request is held back until both are answered. A worker that is told to stop answers one more and
+    /// leaves (fact 6.2); one that has answered two will read the request. For those whose end by a reset would not say
+    /// whether they were executed.
+    Twice,
 }
 
 impl Front {
-    /// `owed`: the fence of the exchange before; `kept`: the application answers GET_VALUES and stays; `stale`: it may have
-    /// gone unnoticed.
+    /// `owed`: the fence of the exchange before, of a connection that goes only to what may be repeated; `kept`: the
+    /// application answers GET_VALUES and stays; `stale`: it may have gone unnoticed.
     pub fn choose(request: &Request, owed: Option<Finished>, kept: bool, stale: bool) -> Self {
         match owed {
-            owed if kept && !request.reusable => Self::Twice(owed),
             Some(finished) => Self::Fence(finished),
+            None if kept && !request.reusable => Self::Twice,
             None if kept && (stale || !request.idempotent()) => Self::GetValues,
             None => Self::Nothing,
         }
@@ -75,18 +76,18 @@ impl Front {
         match self {
             Self::Nothing => 0,
             Self::GetValues | Self::Fence(_) => 1,
-            Self::Twice(_) => 2,
+            Self::Twice => 2,
         }
     }
 
     /// The exchange before this one may still write until the first is answered (fact 11.2).
     pub fn is_fence(&self) -> bool {
-        matches!(self, Self::Fence(_) | Self::Twice(Some(_)))
+        matches!(self, Self::Fence(_))
     }
 
     /// Bytes that are sent, and answered, before the request is.
     pub fn held_behind(&self) -> Option<usize> {
-        matches!(self, Self::Twice(_)).then_some(usize::from(self.questions()) * GET_VALUES.len())
+        matches!(self, Self::Twice).then_some(usize::from(self.questions()) * GET_VALUES.len())
     }
 }
 
@@ -94,6 +95,12 @@ impl Request {
     /// May it be executed twice (RFC 9110, 9.2.2)?
     pub fn idempotent(&self) -> bool {
         self.method == Method::Idempotent
+    }
+
+    /// May it be sent to a worker that turns out to be busy, and from there to another one? The first may execute it as
+    /// well, once it is free.
+    pub fn repeatable(&self) -> bool {
+        self.idempotent() && self.body == 0 && self.reusable
     }
 
     /// The script, for messages; lossy, cut where it is very long, and empty where the web server named none.
@@ -211,7 +218,7 @@ mod tests {
             ends_stdin: false,
             reusable: true,
             method: Method::Idempotent,
-            sticky: Sticky::Nothing,
+            sticky: None,
             params,
         }
     }
@@ -289,7 +296,7 @@ mod tests {
         assert!(matches!(chosen(&request, false), Front::GetValues));
         request.reusable = false;
         let front = chosen(&request, false);
-        assert!(matches!(front, Front::Twice(None)) && !front.is_fence());
+        assert!(matches!(front, Front::Twice) && !front.is_fence());
         assert!(matches!(Front::choose(&request, None, false, true), Front::Nothing), "an old PHP closes behind one");
         let mut out = vec![];
         request.put_head(&mut out, Framing { id: 77, keep_conn: false, front: &front });

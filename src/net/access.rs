@@ -5,7 +5,7 @@ use super::{clock, course::Course, serve::Site};
 use crate::mux::{
     Request,
     failure::{Failure, Origin},
-    label::{Outcome, Refusal},
+    label::{Outcome, Refusal, Sticky},
     refuse::Refused,
 };
 use std::{
@@ -104,6 +104,33 @@ impl Site {
             span_id = trace.map(|trace| trace.span_id),
             "exchange broke: {failure}"
         );
+    }
+
+    /// A line for the first request of a pool that changes its worker for all behind it, or would have.
+    pub(super) fn note_sticky(&self, request: &Request, action: Sticky) {
+        if !self.pool.metrics.php_settings(action) {
+            return;
+        }
+        let (pool, method, script) = (&self.pool.name, request.method(), request.script());
+        let host = request.host();
+        match action {
+            Sticky::Passed => tracing::info!(
+                pool,
+                method,
+                script = &*script,
+                host = host.as_deref(),
+                "PHP_VALUE or PHP_ADMIN_VALUE goes on to php-fpm, where it stays in the worker for all requests behind it; \
+                 where sites share the pool, params.deny keeps it out (said once; fcgimux_php_settings_total counts)"
+            ),
+            Sticky::Stripped => tracing::warn!(
+                pool,
+                method,
+                script = &*script,
+                host = host.as_deref(),
+                "PHP_VALUE or PHP_ADMIN_VALUE is taken out of requests (params.on_denied: strip; said once; \
+                 fcgimux_php_settings_total counts)"
+            ),
+        }
     }
 
     /// One line for a request that is answered in the application's stead.

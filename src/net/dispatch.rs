@@ -7,7 +7,7 @@ use super::{
     course::Course,
     exchange::{Exchange, READS, Scene, WATCH_AFTER},
     outgoing::Outgoing,
-    pool::{Carrier, Leased, Waiting, Wanted},
+    pool::{Carrier, Facts, Leased, Waiting, Wanted},
     scratch,
     serve::Site,
     settle,
@@ -24,6 +24,7 @@ use crate::{
         channel::Opening,
         failure::{Failure, Kind, Origin, Phase},
         label::{Closed, Outcome, Refusal, RetryReason},
+        pool::Claim,
         refuse::{Refused, Status, put_response},
         reply::Finished,
         request::{Framing, Front, question},
@@ -78,14 +79,12 @@ impl Site {
     /// Has one request answered by the application, on one connection after another if need be.
     pub(super) async fn run(&self, web: &Downstream, mut job: Job) -> Ended {
         let (mut attempts, mut unproven) = (0, 0);
-        let mut again = false;
+        let mut claim = Claim { again: false, repeatable: job.request.repeatable(), avoid: vec![] };
         // Why it may have been executed already.
         let mut first: Option<Failure> = None;
-        if let Err(told) = self.know_body(web, &job).await {
-            return self.unleased(web, &mut job, NoLease::Told(told));
-        }
+        self.look_for_body(web, &job).await;
         loop {
-            let carrier = match self.lease(web, job.id(), again).await {
+            let carrier = match self.lease(web, job.id(), &claim).await {
                 Ok(carrier) => carrier,
                 Err(no_lease) => {
                     return match first.filter(|_| matches!(no_lease, NoLease::Refused(_))) {
@@ -95,7 +94,7 @@ impl Site {
                     };
                 }
             };
-            if !again {
+            if !claim.again {
                 self.pool.metrics.queue_wait(job.lasted());
             }
             let attempt = match carrier {
@@ -105,59 +104,58 @@ impl Site {
             };
             let failure = match attempt {
                 Attempt::Ended(ended) => return ended,
-                Attempt::Unfenced => {
-                    // Not counted: only so many connections can have been handed on without their fence.
-                    self.pool.metrics.retried(RetryReason::Unproven);
+                Attempt::Elsewhere(reason) => {
+                    // Not counted: it does not happen to one exchange twice.
+                    self.pool.metrics.retried(reason);
                     job.course.handle_retry(clock::now());
-                    again = true;
+                    (claim.again, claim.repeatable) = (true, false);
                     continue;
                 }
                 Attempt::Failed(failure) => failure,
             };
+            let endpoint = job.course.facts.as_ref().map(|facts| facts.target.index);
             let retry = failure.retry(job.request.idempotent()).filter(|_| job.replay.records().is_some());
             let reason = retry.filter(|reason| match reason {
-                RetryReason::Unproven => unproven < UNPROVEN_RETRIES,
-                RetryReason::Idempotent => attempts < self.pool.config().retry.attempts,
+                RetryReason::Idempotent => {
+                    claim.avoid.extend(endpoint);
+                    attempts < self.pool.config().retry.attempts
+                        && self.pool.has_other(&claim.avoid)
+                        && self.pool.may_repeat()
+                }
+                RetryReason::Unproven | RetryReason::Busy => unproven < UNPROVEN_RETRIES,
             });
-            let Some(reason) = reason.filter(|reason| self.pool.may_retry(*reason)) else {
-                return self.fail(web, &mut job, &failure);
-            };
+            let Some(reason) = reason else { return self.fail(web, &mut job, &failure) };
             if reason == RetryReason::Idempotent {
                 attempts += 1;
                 first = Some(failure);
             }
-            unproven += u32::from(reason == RetryReason::Unproven);
+            unproven += u32::from(reason != RetryReason::Idempotent);
             self.pool.metrics.retried(reason);
             job.course.handle_retry(clock::now());
-            again = true;
+            (claim.again, claim.repeatable) = (true, false);
         }
     }
 
-    /// A request to another application begins with the knowledge whether it has a body, which decides what its connection
-    /// may be used for behind it, and whose end some applications must be sent along (docs/applications.md).
-    async fn know_body(&self, web: &Downstream, job: &Job) -> Result<(), Told> {
-        let known = job.request.body > 0 || job.request.role == Role::Authorizer;
-        if known || self.pool.application == Application::PhpFpm {
-            return Ok(());
+    /// A request to another application goes on at once, body or none. But what has come with it is looked at first: whether it
+    /// has a body decides what its connection may be used for behind it, and an end that came along is sent along.
+    async fn look_for_body(&self, web: &Downstream, job: &Job) {
+        if self.pool.application == Application::PhpFpm || job.request.role == Role::Authorizer {
+            return;
         }
-        let mut alarm = self.pool.alarm();
-        let deadline = job.course.arrived() + self.listener.read_timeout;
         poll_fn(|context| {
-            let mut web = web.lock();
-            if let Poll::Ready(known) = web.poll_body_begun(context, job.id()) {
-                return Poll::Ready(known);
+            if web.lock().is_unread() {
+                // The connection's reader has its turn in between.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            alarm.poll(context, Some(deadline)).map(|()| {
-                let detail = "the end of the request did not come in time (timeouts.read)".into();
-                Err(Told::Cut(Refused { refusal: Refusal::ReadTimeout, detail }))
-            })
+            Poll::Ready(())
         })
-        .await
+        .await;
     }
 
     /// Waits for a connection; the web server may hang up meanwhile, and is then never sent.
-    async fn lease(&self, web: &Downstream, id: u16, again: bool) -> Result<Carrier, NoLease> {
-        let mut waiting = match self.pool.arrive(again) {
+    async fn lease(&self, web: &Downstream, id: u16, claim: &Claim) -> Result<Carrier, NoLease> {
+        let mut waiting = match self.pool.arrive(claim.clone()) {
             Ok(Wanted::Granted(carrier)) => return Ok(carrier),
             Ok(Wanted::Waiting(waiting)) => waiting,
             Err(refusal) => return Err(NoLease::Refused(refusal)),
@@ -243,12 +241,12 @@ impl Site {
             }
             Err(failure) => failure,
         };
-        // The connection ended with the exchange before (pm.max_requests, a reload), as the fence would have told.
-        if front.is_fence() && failure.retry(false).is_some() {
-            tracing::debug!(pool = self.pool.name, "connection is not used again: {failure}");
-            self.pool.fence_unanswered(facts.target.index);
-            leased.discard(Closed::Application, false, drop);
-            return Attempt::Unfenced;
+        if front.is_fence()
+            && let Some(reason) = self.rode_in_vain(&failure, &facts)
+        {
+            let busy = reason == RetryReason::Busy;
+            leased.discard(if busy { Closed::Busy } else { Closed::Application }, busy, drop);
+            return Attempt::Elsewhere(reason);
         }
         course.facts = Some(facts);
         self.note_broken(request, course, &failure);
@@ -270,12 +268,29 @@ impl Site {
         Attempt::Failed(failure)
     }
 
+    /// A request behind a fence came to nothing because of the exchange before it.
+    fn rode_in_vain(&self, failure: &Failure, facts: &Facts) -> Option<RetryReason> {
+        let endpoint = facts.target.index;
+        let reason = match (&failure.kind, failure.phase) {
+            // The worker is still at work.
+            (Kind::Busy, _) => RetryReason::Busy,
+            // The connection ended with the exchange before (pm.max_requests, a reload), as the fence would have told.
+            (Kind::Closed | Kind::Broken(_), Phase::Unproven) if failure.origin == Origin::Application => {
+                self.pool.fence_unanswered(endpoint);
+                RetryReason::Unproven
+            }
+            _ => return None,
+        };
+        tracing::debug!(pool = self.pool.name, "connection is not used again: {failure}");
+        Some(reason)
+    }
+
     /// Sends the request, and its body as it comes, at a place on a shared connection, and relays the response.
     async fn share(&self, web: &Downstream, job: &mut Job, mut place: Place) -> Attempt {
         let Job { request, course, replay, .. } = job;
         let facts = place.facts();
         let filter = request.role == Role::Filter; // which has a file behind its body
-        let bodiless = !filter && request.body == 0 && web.lock().body_so_far(request.id) == 0;
+        let bodiless = !filter && web.lock().is_bodiless(request.id);
         // What a program leaves unread of its body is taken for records where one exchange follows the other
         // (docs/applications.md). Where exchanges share a connection it must stay open for the others.
         let keep_conn = !place.single || bodiless;
@@ -454,8 +469,8 @@ enum Attempt {
     Ended(Ended),
     /// May be sent again, if the table of retries says so.
     Failed(Failure),
-    /// Must be: the connection had ended before it, and it was not executed.
-    Unfenced,
+    /// Must be: its worker was not free for it, or had gone, because of the exchange before.
+    Elsewhere(RetryReason),
 }
 
 /// A connection behind a whole response.
@@ -473,10 +488,10 @@ impl GiveBack {
     fn run(self) {
         let Self { leased, keep_conn, finished, behind, afterwards } = self;
         match finished.filter(Finished::clean) {
-            Some(finished) if keep_conn && behind.is_empty() && leased.may_defer() => leased.defer(finished),
             Some(finished) if keep_conn => {
-                let (held, upstream) = leased.settle();
-                tokio::spawn(settle::fence(held, upstream, finished, behind, afterwards));
+                if let Some((held, upstream, finished)) = leased.settle(finished, behind.is_empty()) {
+                    tokio::spawn(settle::fence(held, upstream, finished, behind, afterwards));
+                }
             }
             Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
             Some(_) => leased.discard(Closed::Body, false, drop),

@@ -32,6 +32,10 @@ use std::{
 /// A web server is watched for a hang-up once an exchange has lasted so long: registering a socket for one that is
 /// over sooner costs more than it can save.
 pub(super) const WATCH_AFTER: Duration = Duration::from_millis(10);
+/// A fence in front of a request that is not answered for so long: the worker is at work behind the response before, and
+/// the request goes elsewhere. A free one answers within a fraction of a millisecond; on a machine whose processors are
+/// wanted twice over the answer takes a few, and a request too many that is sent again costs more than the wait.
+const RIDE_AT_MOST: Duration = Duration::from_millis(20);
 /// A header block is held back until it is whole, unless it grows over this.
 pub(super) const HEAD_AT_MOST: usize = 64 * 1024;
 /// Reads in a row before others get their turn.
@@ -65,6 +69,8 @@ pub(super) struct Exchange<'a> {
     repeatable: bool,
     /// PHP reads it whole before it runs anything.
     read_whole: bool,
+    /// It was sent behind the fence of the exchange before.
+    rides: bool,
     /// When to look next whether what was sent has arrived; `None` once it has.
     arrival: Option<Instant>,
     /// Its endpoint has been reported for not acknowledging what it was sent.
@@ -121,6 +127,7 @@ impl<'a> Exchange<'a> {
             looked_at: false,
             send_error: None,
             read_whole: request.reusable,
+            rides: front.is_fence(),
             repeatable: request.idempotent() && request.body == 0,
             arrival: Some(now + SILENCE),
             reported: false,
@@ -340,10 +347,12 @@ impl<'a> Exchange<'a> {
             };
             limit.map(|limit| (self.clocks.application + limit, late(Origin::Application, which)))
         };
+        let busy = (self.rides && self.reply.proof_due())
+            .then(|| (self.clocks.application + RIDE_AT_MOST, Some((Origin::Application, Kind::Busy))));
         // With every timeout off and the web server watched, its hang-up is what ends the wait.
         let never = (self.clocks.started + Duration::from_secs(365 * 86_400), late(Origin::Application, "exchange"));
         let arrival = self.arrival.map(|at| (at, None));
-        [look, arrival, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
+        [look, arrival, busy, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
     }
 
     fn application_broke(&self, error: &io::Error) -> (Origin, Kind) {

@@ -9,8 +9,9 @@ use crate::{
     metrics::Metrics,
 };
 use nix::{
-    sys::stat::{FchmodatFlags, Mode, fchmodat},
-    unistd::{Gid, Group, chown, getegid},
+    fcntl::{AT_FDCWD, AtFlags},
+    sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, umask},
+    unistd::{Gid, Group, fchownat, getegid},
 };
 use socket2::{Domain, SockAddr, SockRef, Type};
 use std::{
@@ -36,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections that may wait to be accepted: a full backlog of a Unix socket is an instant 502 in nginx (EAGAIN). The
 /// kernel cuts it to net.core.somaxconn.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 /// Connections beyond `max_connections` that are told so; further ones are closed without a word.
 const REFUSED_AT_ONCE: u32 = 512;
 /// Accepted in a row before others get their turn.
@@ -130,7 +131,7 @@ impl SocketFile {
         if !self.is_ours() {
             return Err(ListenError::Gone { path: self.path.clone() });
         }
-        set_access(&self.path, &self.path, mode, group)
+        set_access(&self.path, mode, group)
     }
 }
 
@@ -164,58 +165,63 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
     Ok(Bound { socket, place: Place::Tcp(address) })
 }
 
-/// Binds beside the path and renames over it, so that there is no moment without a socket and none in which it has the
-/// wrong mode.
+/// Binds at the path itself, so that the socket has its name, with the right mode from the first moment.
 fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<Bound, ListenError> {
     let failed = |doing| move |error: io::Error| ListenError::Io { address: path.display().to_string(), doing, error };
     refuse_live(path)?;
     if !path.parent().is_some_and(Path::is_dir) {
         return Err(ListenError::NoDirectory { path: path.into() });
     }
-    let beside = beside(path);
-    // Left over from a process that was killed while it started.
-    _ = fs::remove_file(&beside);
+    // Before the path is touched: a name that is not there is the likeliest fault.
+    let group = group.map(|name| group_of(path, Some(name))).transpose()?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("socket"))?;
-    let address = SockAddr::unix(&beside).map_err(failed("path"))?;
-    socket.bind(&address).map_err(failed("bind"))?;
-    let placed = (|| {
-        set_access(&beside, path, mode, group.map(Some))?;
-        socket.listen(BACKLOG).map_err(failed("listen"))?;
-        socket.set_nonblocking(true).map_err(failed("listen"))?;
-        fs::rename(&beside, path).map_err(failed("rename into place"))
-    })();
-    if let Err(error) = placed {
-        _ = fs::remove_file(&beside);
-        return Err(error);
+    let address = SockAddr::unix(path).map_err(failed("path"))?;
+    // Left over from a process that was killed: nobody listens there.
+    _ = fs::remove_file(path);
+    bind_with_mode(&socket, &address, mode).map_err(failed("bind"))?;
+    let file = || -> io::Result<SocketFile> {
+        let inode = fs::symlink_metadata(path)?.ino();
+        Ok(SocketFile { path: path.into(), inode, removed: AtomicBool::new(false) })
+    };
+    let file = file().map_err(failed("look at it"))?;
+    if let Some(group) = group {
+        set_group(path, group).map_err(failed("change its group"))?;
     }
-    let inode = fs::symlink_metadata(path).map_err(failed("look at it"))?.ino();
-    Ok(Bound { socket, place: Place::File(SocketFile { path: path.into(), inode, removed: AtomicBool::new(false) }) })
+    socket.listen(BACKLOG).map_err(failed("listen"))?;
+    socket.set_nonblocking(true).map_err(failed("listen"))?;
+    Ok(Bound { socket, place: Place::File(file) })
 }
 
-/// Permission bits and group of the socket at `file`, which is or will be known as `path`. `Some(None)` is the group of
-/// the process, `None` the one it has.
-fn set_access(file: &Path, path: &Path, mode: u32, group: Option<Option<&str>>) -> Result<(), ListenError> {
-    let failed =
-        |doing, error: nix::Error| ListenError::Io { address: path.display().to_string(), doing, error: error.into() };
+/// The file that `bind` makes takes the mode of the socket, less the process's umask. Nothing else that is made meanwhile
+/// relies on the umask: bodies are stored in files of mode 0600.
+fn bind_with_mode(socket: &socket2::Socket, address: &SockAddr, mode: u32) -> io::Result<()> {
+    fchmod(socket, Mode::from_bits_truncate(mode))?;
+    let before = umask(Mode::empty());
+    let bound = socket.bind(address);
+    umask(before);
+    bound
+}
+
+/// Never follows a link: the folder may be writable for others.
+fn set_group(path: &Path, group: Gid) -> io::Result<()> {
+    Ok(fchownat(AT_FDCWD, path, None, Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?)
+}
+
+/// Permission bits and group of the socket at `path`. `Some(None)` is the group of the process, `None` the one it has.
+fn set_access(path: &Path, mode: u32, group: Option<Option<&str>>) -> Result<(), ListenError> {
+    let failed = |doing| move |error: io::Error| ListenError::Io { address: path.display().to_string(), doing, error };
     if let Some(group) = group {
-        let gid = match group {
-            Some(name) => {
-                find_group(name).ok_or_else(|| ListenError::NoGroup { path: path.into(), group: name.into() })?
-            }
-            None => getegid(),
-        };
-        chown(file, None, Some(gid)).map_err(|error| failed("change its group", error))?;
+        set_group(path, group_of(path, group)?).map_err(failed("change its group"))?;
     }
     let mode = Mode::from_bits_truncate(mode);
-    fchmodat(nix::fcntl::AT_FDCWD, file, mode, FchmodatFlags::FollowSymlink)
-        .map_err(|error| failed("change its mode", error))
+    fchmodat(AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink)
+        .map_err(|error| failed("change its mode")(error.into()))
 }
 
-/// The same name with a suffix; short, since paths of sockets are.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("~");
-    name.into()
+/// `None` is the group of the process.
+fn group_of(path: &Path, name: Option<&str>) -> Result<Gid, ListenError> {
+    let Some(name) = name else { return Ok(getegid()) };
+    find_group(name).ok_or_else(|| ListenError::NoGroup { path: path.into(), group: name.into() })
 }
 
 /// A file that nobody listens on is left over and may be replaced.

@@ -44,7 +44,7 @@ use plane::{LOOK, Plane};
 use pool::SharedPool;
 use std::{future::Future, sync::Arc, time::Duration};
 
-pub use listen::ListenError;
+pub use listen::{BACKLOG, ListenError};
 pub use plane::Prepared;
 
 /// Without a connection, a waiter or a running exchange for so long, a drain is over.

@@ -19,9 +19,9 @@ use crate::{
     mux::{
         budget::RetryBudget,
         command::{Command, CommandError},
-        label::{Closed, Refusal, RetryReason},
+        label::{Closed, Refusal},
         policy::Policy,
-        pool::{Arrival, Directive, Handshake, Lease, Member, Pool, Settling, Share, SlotKey, WaiterKey},
+        pool::{Arrival, Claim, Directive, Handshake, Lease, Member, Pool, Settling, Share, SlotKey, WaiterKey},
         snapshot::{ConnectionSnapshot, PoolSnapshot, WaiterSnapshot},
     },
 };
@@ -159,7 +159,7 @@ impl SharedPool {
     ///
     /// # Errors
     /// The exchange is refused.
-    pub(super) fn arrive(self: &Arc<Self>, again: bool) -> Result<Wanted, Refusal> {
+    pub(super) fn arrive(self: &Arc<Self>, claim: Claim) -> Result<Wanted, Refusal> {
         let mut receiver = None;
         let waiter = || {
             let (sender, waiting) = oneshot::channel();
@@ -167,10 +167,10 @@ impl SharedPool {
             sender
         };
         let granted = self.change(|inner| {
-            if !again {
+            if !claim.again {
                 inner.budget.request();
             }
-            inner.core.arrive(again, waiter, clock::now()).map(|arrival| match arrival {
+            inner.core.arrive(claim, waiter, clock::now()).map(|arrival| match arrival {
                 Arrival::Lease(lease) => Ok(inner.granted_lease(lease)),
                 Arrival::Share(share) => Ok(inner.granted(share)),
                 Arrival::Wait(key) => Err(key),
@@ -197,9 +197,14 @@ impl SharedPool {
         self.lock().core.fence_unanswered(endpoint);
     }
 
-    /// May one more exchange be sent again for this reason? One that was not executed always may.
-    pub(super) fn may_retry(&self, reason: RetryReason) -> bool {
-        reason == RetryReason::Unproven || self.lock().budget.retry()
+    /// There is another endpoint than these to which an exchange may be sent.
+    pub(super) fn has_other(&self, than: &[usize]) -> bool {
+        self.lock().core.has_other(than)
+    }
+
+    /// May one more exchange that may have been executed be sent again?
+    pub(super) fn may_repeat(&self) -> bool {
+        self.lock().budget.retry()
     }
 
     // ---------------------------------------------------------------- for the process

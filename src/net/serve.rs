@@ -79,6 +79,9 @@ impl Site {
         loop {
             match self.next(&web, &mut exchanges).await {
                 Next::Heard(Heard::Request(request, spool)) => {
+                    if let Some(action) = request.sticky {
+                        self.note_sticky(&request, action);
+                    }
                     // Others may come while this one runs.
                     if request.keep_conn && web.lock().watch().is_err() {
                         break;

@@ -8,8 +8,6 @@ pub(super) struct Upload {
     records: Vec<u8>,
     /// Where the last record starts, while it may still grow.
     growing: Option<usize>,
-    /// Anything has come, be it the end.
-    begun: bool,
     /// Bytes of content so far.
     content: u64,
 }
@@ -17,7 +15,6 @@ pub(super) struct Upload {
 impl Upload {
     /// Appends content in records of no more than a quarter of `limit`, so that they fit where there is little room.
     pub(super) fn push(&mut self, kind: Kind, mut content: &[u8], limit: usize) {
-        self.begun = true;
         self.content += content.len() as u64;
         let most = (limit / 4).min(MAX_CONTENT);
         while !content.is_empty() {
@@ -44,7 +41,7 @@ impl Upload {
 
     /// Appends the end of a stream.
     pub(super) fn end(&mut self, kind: Kind) {
-        (self.begun, self.growing) = (true, None);
+        self.growing = None;
         put_record(&mut self.records, kind, 0, &[]);
     }
 
@@ -65,11 +62,6 @@ impl Upload {
 
     pub(super) fn len(&self) -> usize {
         self.records.len()
-    }
-
-    /// It is known whether there is a body: something of it has come, or its end.
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
     }
 
     /// Bytes of content so far.
@@ -127,7 +119,6 @@ mod tests {
     fn what_comes_goes_on_in_whole_records_however_little_room_there_is() {
         let body: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
         let (mut upload, mut out) = (Upload::default(), vec![]);
-        assert!(!upload.has_begun());
         for part in body.chunks(7_001) {
             upload.push(Kind::Stdin, part, 16_384);
             upload.take(5_000, &mut out);

@@ -366,17 +366,14 @@ impl WebServer {
         }
     }
 
-    /// Ready once it is known whether a request has a body.
-    pub(super) fn poll_body_begun(&mut self, context: &mut Context<'_>, id: u16) -> Poll<Result<(), Told>> {
-        if self.intake.store_mut(id).is_none_or(|held| held.upload.has_begun()) {
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_told(context, id).map(Err)
+    /// Bytes that have been read have not been looked at.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread && self.blocked.is_none() && self.over.is_none()
     }
 
-    /// Content of the body so far, in bytes.
-    pub(super) fn body_so_far(&mut self, id: u16) -> u64 {
-        self.intake.store_mut(id).map_or(0, |held| held.upload.content())
+    /// The request has no body, and none can come.
+    pub(super) fn is_bodiless(&self, id: u16) -> bool {
+        self.intake.is_whole(id) && self.intake.store(id).is_none_or(|held| held.upload.content() == 0)
     }
 
     /// Since when the web server has owed the rest of a body of which everything that has come has been taken.

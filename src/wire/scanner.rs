@@ -30,9 +30,19 @@ impl Piece {
 
 /// The bytes are not FastCGI, version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a FastCGI record: version {version} in place of 1")]
+#[error("not a FastCGI record: version {version} in place of 1{}", self.looks_like())]
 pub struct ScanError {
     pub version: u8,
+}
+
+impl ScanError {
+    /// What speaks there, where its first byte says so: an HTTP server answers `HTTP/1.1 400 ...`, or with a page.
+    fn looks_like(self) -> &'static str {
+        match self.version {
+            b'H' | b'<' => " (an HTTP server answers there)",
+            _ => "",
+        }
+    }
 }
 
 /// An incremental, in-place reader of records. Holds no bytes: what it does not take (a header not yet whole) is shown

@@ -7,7 +7,7 @@ use fcgimux::{
         channel::{Channel, Ending, Opening},
         intake::{Event, Intake, Limits},
         policy::Policy,
-        pool::{Arrival, Directive, Pool},
+        pool::{Arrival, Claim, Directive, Pool},
         proof::{Clean, Proof},
         reply::Reply,
         request::Front,
@@ -153,7 +153,7 @@ fn warm_pool(endpoints: u32, now: Instant) -> Pool<(), u32> {
     let mut pool = Pool::new(&config(&text).pools[0], 0, now);
     let mut leases = vec![];
     while leases.len() < endpoints as usize {
-        if let Ok(Arrival::Lease(lease)) = pool.arrive(false, || (), now) {
+        if let Ok(Arrival::Lease(lease)) = pool.arrive(Claim::default(), || (), now) {
             leases.push(lease);
         }
         while let Some(directive) = pool.poll_directive() {
@@ -184,7 +184,9 @@ fn pool(criterion: &mut Criterion) {
             let mut pool = warm_pool(endpoints, now);
             bench.iter(|| {
                 now += Duration::from_nanos(100);
-                let Ok(Arrival::Lease(lease)) = pool.arrive(false, || (), now) else { panic!("one is idle") };
+                let Ok(Arrival::Lease(lease)) = pool.arrive(Claim::default(), || (), now) else {
+                    panic!("one is idle")
+                };
                 let (settling, connection) = pool.settle(lease, now);
                 pool.checkin(settling, connection, clean(), now);
                 assert!(pool.poll_directive().is_none());

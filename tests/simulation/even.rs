@@ -6,7 +6,9 @@ use fcgimux::{
     config::{self, Config, EndpointAddress},
     mux::{
         label::Closed,
-        pool::{Arrival, Directive, Handshake, Learned, Lease, Member, OpenFailure, Pool, Settling, Share, SlotKey},
+        pool::{
+            Arrival, Claim, Directive, Handshake, Learned, Lease, Member, OpenFailure, Pool, Settling, Share, SlotKey,
+        },
         proof::{Clean, Proof},
     },
 };
@@ -108,7 +110,7 @@ impl Office {
 
     /// Asks for a connection.
     fn ask(&mut self) {
-        match self.pool.arrive(false, || (), self.now) {
+        match self.pool.arrive(Claim { repeatable: true, ..Claim::default() }, || (), self.now) {
             Ok(Arrival::Lease(lease)) => self.begin(lease),
             Ok(Arrival::Share(share)) => self.share(share),
             Ok(Arrival::Wait(_)) => {}

@@ -208,10 +208,13 @@ impl Fleet {
         }
     }
 
-    /// A waiter is told that there is no endpoint.
-    pub(crate) fn may_refuse(&self, snapshot: &PoolSnapshot) {
-        let mut state = snapshot.endpoints.iter().map(|endpoint| endpoint.state);
-        assert!(!self.paused && state.clone().any(|state| state == EndpointState::Ejected), "{snapshot:?}");
+    /// A waiter is told that there is no endpoint, but for those that it avoids.
+    pub(crate) fn may_refuse(&self, avoid: &[usize], snapshot: &PoolSnapshot) {
+        let avoided = |endpoint: &&EndpointSnapshot| avoid.contains(&self.index(endpoint));
+        let others = snapshot.endpoints.iter().filter(|endpoint| !avoided(endpoint));
+        let mut state = others.map(|endpoint| endpoint.state);
+        let ejected = !self.paused && state.clone().any(|state| state == EndpointState::Ejected);
+        assert!(ejected || !avoid.is_empty(), "{snapshot:?}");
         assert!(state.all(|state| matches!(state, EndpointState::Ejected | EndpointState::Draining)), "{snapshot:?}");
     }
 
@@ -254,6 +257,12 @@ impl Fleet {
 
     pub(crate) fn number(&self, endpoint: &EndpointSnapshot) -> usize {
         self.hosts.iter().position(|host| host.name == endpoint.name).expect("a host that there is")
+    }
+
+    /// The pool's index of it.
+    pub(crate) fn index(&self, endpoint: &EndpointSnapshot) -> usize {
+        let host = self.number(endpoint);
+        *self.there.iter().find(|(_, each)| **each == host).expect("an endpoint that is there").0
     }
 
     pub(crate) fn is_near(&self, host: usize) -> bool {

@@ -12,7 +12,7 @@ use fcgimux::{
     config::{self, Config},
     mux::{
         label::{ConnectionState, EndpointState},
-        pool::{Handshake, Lease, Pool, Settling, SlotKey, WaiterKey},
+        pool::{Claim, Handshake, Lease, Pool, Settling, SlotKey, WaiterKey},
         proof::Proof,
         reply::{Finished, Reply},
         snapshot::EndpointSnapshot,
@@ -29,6 +29,8 @@ const MS: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(10);
 /// From then on a driver watches a web server, and reports a fence in front of a request as late.
 const WATCH_AFTER: Duration = Duration::from_millis(10);
+/// ... and by then the request goes elsewhere.
+const RIDE_AT_MOST: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -62,6 +64,7 @@ enum Event {
     ProveTimeout(Link, u64),
     FirstByteTimeout(usize, u64),
     Watch(usize, u64),
+    Busy(usize, u64),
     Ring(usize, Timer),
     Fault,
     /// Something changes in the fleet; all is well again.
@@ -113,6 +116,8 @@ enum State {
         held: Option<Ask>,
         keep: bool,
         spell: u64,
+        /// It was sent behind the fence of the exchange before.
+        rides: bool,
     },
     Served,
     Refused,
@@ -353,6 +358,7 @@ impl World {
             Event::ProveTimeout(link, spell) => self.prove_timeout(link, spell),
             Event::FirstByteTimeout(exchange, spell) => self.first_byte_timeout(exchange, spell),
             Event::Watch(exchange, spell) => self.watch(exchange, spell),
+            Event::Busy(exchange, spell) => self.busy(exchange, spell),
             Event::Ring(index, timer) => self.application(index, |app, out| app.ring(timer, out)),
             Event::Fault => self.fault(),
             Event::Change => self.change(),
@@ -384,7 +390,7 @@ impl World {
             executed: 0,
             response: vec![],
         });
-        self.want(exchange, false);
+        self.want(exchange, Claim { repeatable: idempotent && !has_body, ..Claim::default() });
         if !self.calm && self.random.one_in(12) {
             let patience = self.random.short(500 * MS);
             self.after(patience, Event::HangUp(exchange));
@@ -475,18 +481,21 @@ impl World {
         let slack = if self.late_clock { TICK } else { Duration::ZERO };
         self.queue.check(snapshot.queue_depth, self.config.queue.timeout + slack, self.now);
         let used = || snapshot.endpoints.iter().filter(|endpoint| self.fleet.is_used(endpoint));
-        let worker = used().any(|endpoint| {
+        let worker = used().filter(|endpoint| {
             let host = self.fleet.number(endpoint);
             self.applications[host].has_room() && held[host] < endpoint.limit
         });
-        let idle = used().any(|endpoint| endpoint.connections[ConnectionState::Idle as usize] > 0);
+        let idle = used().filter(|endpoint| endpoint.connections[ConnectionState::Idle as usize] > 0);
+        let index = |endpoint| self.fleet.index(endpoint);
+        let waits_for = [worker.map(index).collect::<Vec<_>>(), idle.map(index).collect()];
         // With faults the longest pause of a failing endpoint, 2 s, may have to pass first. An idle connection is left
         // alone only for one in the own zone that is on its way.
         let limits = [if self.kind.has_faults() { 2100 * MS } else { 25 * MS }, 10 * MS];
-        for (nth, beside) in [worker, idle].into_iter().enumerate() {
-            let beside = beside && self.queue.len() > 0;
-            self.idle_beside[nth] = self.idle_beside[nth].filter(|_| beside).or_else(|| beside.then_some(self.now));
-            let time = self.idle_beside[nth].map_or(Duration::ZERO, |since| self.now - since).min(snapshot.oldest_wait);
+        for (nth, endpoints) in waits_for.into_iter().enumerate() {
+            let oldest = self.queue.oldest_for(&endpoints);
+            self.idle_beside[nth] = oldest.map(|_| self.idle_beside[nth].unwrap_or(self.now));
+            let since = self.idle_beside[nth].max(oldest);
+            let time = since.map_or(Duration::ZERO, |since| self.now - since);
             let what = ["a free worker", "an idle connection"][nth];
             assert!(time <= limits[nth] + slack, "somebody waits beside {what} for {time:?}");
         }

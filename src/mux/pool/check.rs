@@ -1,7 +1,7 @@
 //! What must hold of a pool between two calls, worked out anew from what it holds: for the tests.
 
 use super::{
-    Pool, SlotKey,
+    Claim, Pool, SlotKey,
     endpoint::{Endpoint, Rank, Room, Tier},
     is_coming,
     share::STALLED,
@@ -130,10 +130,9 @@ impl<W, C> Pool<W, C> {
     /// Whatever is to happen by itself has a time.
     fn check_clocks(&self) {
         let resting = || self.slots.keys().map(|key| self.slots.get(key)).filter(|slot| slot.connection.is_some());
-        assert!(self.fence_at.is_some() || !resting().any(|slot| slot.unfenced), "a fence is never sent");
-        let fenced = resting().any(|slot| !slot.unfenced);
-        assert!(self.beat_at.is_some() || self.connections.heartbeat.is_none() || !fenced, "nobody is asked");
-        assert!(self.reap_at.is_some() || !fenced, "nothing is reaped");
+        let any = resting().next().is_some();
+        assert!(self.beat_at.is_some() || self.connections.heartbeat.is_none() || !any, "nobody is asked");
+        assert!(self.reap_at.is_some() || !any, "nothing is reaped");
         let slow = self.endpoints.iter().any(|(_, endpoint)| endpoint.slow_since.is_some());
         assert!(self.ramp_at.is_some() || !slow, "a slow start never ends");
     }
@@ -144,9 +143,20 @@ impl<W, C> Pool<W, C> {
             return;
         }
         assert!(self.next_deadline().is_some());
-        let Some((rank, index)) = self.ready.first().filter(|_| !self.paused) else { return };
-        let young = self.young().next().is_some();
-        let stalled = rank.tier == Tier::Stalled && self.best_to_open().is_some();
-        assert!(young || stalled, "somebody waits beside room at {index}: {:?}", self.endpoints[*index]);
+        for (_, claim, _) in self.queue.iter() {
+            let hope = claim.avoid.is_empty() || self.has_other(&claim.avoid);
+            assert!(hope, "it waits for an endpoint that there is not: {claim:?}");
+            let Some((rank, index)) = self.ready_for(&claim.avoid).filter(|_| !self.paused) else { continue };
+            let young = self.young().next().is_some();
+            let stalled = rank.tier == Tier::Stalled && self.best_to_open(&claim.avoid).is_some();
+            assert!(young || stalled, "somebody waits beside room at {index}: {:?}", self.endpoints[index]);
+        }
+    }
+
+    /// A request goes to a worker that has not proved itself free only where none that has can be had, and where it may be
+    /// sent again if the worker turns out to be busy.
+    pub(super) fn check_unproven(&self, claim: &Claim) {
+        assert!(claim.repeatable, "may not be sent again: {claim:?}");
+        assert!(self.ready_for(&claim.avoid).is_none(), "beside a worker that is free: {claim:?}");
     }
 }

@@ -24,52 +24,57 @@ const CANDIDATES: usize = 8;
 impl<W, C> Pool<W, C> {
     // ---------------------------------------------------------------- choosing
 
-    pub(super) fn checkout_any(&mut self, now: Instant) -> Option<Arrival<C>> {
+    /// For a waiter, or for one that comes: what it avoids, and since when it has waited.
+    pub(super) fn checkout_any(&mut self, avoid: &[usize], since: Option<Instant>, now: Instant) -> Option<Arrival<C>> {
         if self.paused {
             return None;
         }
+        let index = self.first_ready(avoid, since, now)?;
         let arrival = match self.application {
-            Application::PhpFpm => self.checkout(now).map(Arrival::Lease),
-            Application::Generic => self.checkout_share(now).map(Arrival::Share),
+            Application::PhpFpm => Arrival::Lease(self.checkout(index, now)?),
+            Application::Generic => Arrival::Share(self.checkout_share(index, avoid, now)?),
         };
-        let used = arrival.as_ref().and_then(|arrival| match arrival {
-            Arrival::Lease(lease) => Some(lease.endpoint),
-            Arrival::Share(share) => Some(share.endpoint),
-            Arrival::Wait(_) => None,
-        });
-        used.into_iter().for_each(|used| self.warm_up(used, now));
-        arrival
+        self.warm_up(index, now);
+        Some(arrival)
     }
 
     /// The first in the order of those that have room; `None` also where a better one can be opened, but for a waiter
     /// that this has cost its patience.
-    pub(super) fn first_ready(&self, now: Instant) -> Option<usize> {
-        let &(_, index) = self.ready.first()?;
-        let waits = self.is_better_openable() && self.queue.next_since().is_none_or(|since| now < since + PATIENCE);
+    fn first_ready(&self, avoid: &[usize], since: Option<Instant>, now: Instant) -> Option<usize> {
+        let (rank, index) = self.ready_for(avoid)?;
+        let waits = self.is_better_openable(rank, avoid) && since.is_none_or(|since| now < since + PATIENCE);
         (!waits).then_some(index)
+    }
+
+    /// The first of those that have room.
+    pub(super) fn ready_for(&self, avoid: &[usize]) -> Option<(Rank, usize)> {
+        self.ready.iter().find(|(_, index)| !avoid.contains(index)).copied()
     }
 
     /// When the next waiter takes what there is, if it waits for a better one.
     pub(super) fn waits_for_better(&self) -> Option<Instant> {
-        self.ready.first().filter(|(rank, _)| !self.paused && rank.tier != Tier::Stalled)?;
-        self.queue.next_since().map(|since| since + PATIENCE)
+        if self.ready.is_empty() || self.paused {
+            return None;
+        }
+        let mut waiters =
+            self.queue.iter().filter_map(|(_, claim, since)| Some((self.ready_for(&claim.avoid)?, since)));
+        let ((rank, _), since) = waiters.next()?;
+        (rank.tier != Tier::Stalled).then(|| since + PATIENCE)
     }
 
-    /// A connection can be opened that would be better than any that has room now. One to a saturated endpoint is not: it
-    /// would wait. Nor is any better than one that is held up, which has rules of its own.
-    fn is_better_openable(&self) -> bool {
-        let Some((rank, _)) = self.ready.first() else { return false };
+    /// A connection can be opened that would be better than the first that has room now. One to a saturated endpoint is
+    /// not: it would wait. Nor is any better than one that is held up, which has rules of its own.
+    fn is_better_openable(&self, rank: Rank, avoid: &[usize]) -> bool {
         if matches!(rank.tier, Tier::Near | Tier::Stalled) {
             return false;
         }
         let better = |room: &Room| room.tier < rank.tier && room.tier <= Tier::Far;
         self.openable.first().is_some_and(|(room, _)| better(room))
-            && self.best_to_open().and_then(|index| self.endpoints[index].room).is_some_and(|room| better(&room))
+            && self.best_to_open(avoid).and_then(|index| self.endpoints[index].room).is_some_and(|room| better(&room))
     }
 
-    /// The idle connection to use: of that endpoint, the most recently used.
-    fn checkout(&mut self, now: Instant) -> Option<Lease<C>> {
-        let index = self.first_ready(now)?;
+    /// The idle connection to use of an endpoint: the most recently used.
+    fn checkout(&mut self, index: usize, now: Instant) -> Option<Lease<C>> {
         // An endpoint is in `ready` only while it has idle connections.
         let key = self.endpoints[index].idle.last().copied().expect("a ready endpoint has an idle connection");
         let since = self.slots.get(key).since;
@@ -85,7 +90,8 @@ impl<W, C> Pool<W, C> {
         let (endpoint, age) = (slot.endpoint, now.saturating_duration_since(slot.opened));
         self.charge(endpoint);
         self.set_state(key, ConnectionState::Leased, now);
-        Lease { key, endpoint, connection, idle_for, used, age, kept: self.endpoints[endpoint].kept() }
+        let kept = self.endpoints[endpoint].kept();
+        Lease { key, endpoint, connection, idle_for, used, age, kept, unproven: false }
     }
 
     /// It has been given one more.
@@ -194,24 +200,43 @@ impl<W, C> Pool<W, C> {
         }
         // First: it may make another endpoint the better one.
         self.note_late(now);
-        while !self.queue.is_empty() {
-            let Some(arrival) = self.checkout_any(now) else { break };
-            match (self.queue.pop(), arrival) {
-                (Some(waiter), Arrival::Lease(lease)) => self.directives.push_back(Directive::Grant { waiter, lease }),
-                (Some(waiter), Arrival::Share(share)) => {
-                    self.directives.push_back(Directive::GrantShare { waiter, share });
-                }
-                // There was a waiter, and a checkout takes none away.
-                (None, _) | (_, Arrival::Wait(_)) => return,
-            }
+        while let Some((waiter, arrival)) = self.match_next(now) {
+            self.directives.push_back(match arrival {
+                Arrival::Lease(lease) => Directive::Grant { waiter, lease },
+                Arrival::Share(share) => Directive::GrantShare { waiter, share },
+                // A checkout is no place in the queue.
+                Arrival::Wait(_) => return,
+            });
         }
         if self.queue.is_empty() || self.paused {
             return;
         }
-        let best = self.openable.first().map_or(Tier::Stalled, |(room, _)| room.tier);
-        let mut expected: usize = self.young().map(|(_, slot)| self.expected_of(*slot, best)).sum();
-        while expected < self.queue.len() {
-            let Some(index) = self.best_to_open() else { return };
+        for (avoided, count) in self.queue.avoided() {
+            self.open_for(count, &avoided, now);
+        }
+        self.open_for(self.queue.len(), &[], now);
+    }
+
+    /// The next waiter that what is free may serve. Behind one that waits for something better nobody overtakes, but
+    /// behind one that may not have what there is.
+    fn match_next(&mut self, now: Instant) -> Option<(W, Arrival<C>)> {
+        if self.ready.is_empty() {
+            return None;
+        }
+        let able = self.queue.iter().find(|(_, claim, _)| self.ready_for(&claim.avoid).is_some());
+        let (key, avoid, since) = able.map(|(key, claim, since)| (key, claim.avoid.clone(), since))?;
+        let arrival = self.checkout_any(&avoid, Some(since), now)?;
+        Some((self.queue.remove(key)?, arrival))
+    }
+
+    /// Opens connections for as many waiters as nothing on its way will serve.
+    fn open_for(&mut self, waiters: usize, avoid: &[usize], now: Instant) {
+        let best = self.openable.iter().find(|(_, index)| !avoid.contains(index));
+        let best = best.map_or(Tier::Stalled, |(room, _)| room.tier);
+        let able = self.young().filter(|(_, slot)| !avoid.contains(&self.slots.at(*slot).endpoint));
+        let mut expected: usize = able.map(|(_, slot)| self.expected_of(*slot, best)).sum();
+        while expected < waiters {
+            let Some(index) = self.best_to_open(avoid) else { return };
             self.open(index, now);
             expected += self.places_of(index);
         }
@@ -276,9 +301,10 @@ impl<W, C> Pool<W, C> {
 
     /// The endpoint with the fewest connections for its share that has room and is not left alone. A place or two in the
     /// backlog of each for a waiter is enough.
-    pub(super) fn best_to_open(&self) -> Option<usize> {
+    pub(super) fn best_to_open(&self, avoid: &[usize]) -> Option<usize> {
         let places = 2 * self.queue.len().max(1);
-        let candidates = self.openable.iter().take(CANDIDATES).map(|(_, index)| *index);
+        let able = self.openable.iter().map(|(_, index)| *index).filter(|index| !avoid.contains(index));
+        let candidates = able.take(CANDIDATES);
         candidates.into_iter().find(|index| self.endpoints[*index].coming() < places)
     }
 

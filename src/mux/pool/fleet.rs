@@ -13,6 +13,7 @@ use crate::{
         label::{Closed, Refusal},
     },
 };
+use slab::Slab;
 use std::{
     collections::HashSet,
     time::{Duration, Instant},
@@ -283,8 +284,16 @@ impl<W, C> Pool<W, C> {
         is_slow
     }
 
+    /// There is another endpoint than these that is used.
+    pub fn has_other(&self, than: &[usize]) -> bool {
+        has_other(&self.endpoints, than)
+    }
+
     /// A request that waits may be served some time: there is an endpoint that answers, or none at all is known yet.
-    pub(super) fn any_hope(&self) -> bool {
+    pub(super) fn any_hope(&self, avoid: &[usize]) -> bool {
+        if !avoid.is_empty() {
+            return self.has_other(avoid);
+        }
         let mut none = true;
         for (_, endpoint) in &self.endpoints {
             if endpoint.is_usable() {
@@ -306,6 +315,7 @@ impl<W, C> Pool<W, C> {
             self.unrank(index);
             let endpoint = self.endpoints.remove(index);
             self.by_address.remove(&endpoint.address);
+            self.queue.forget(index);
             self.directives.push_back(Directive::Forget { endpoint: index });
         }
     }
@@ -376,14 +386,10 @@ impl<W, C> Pool<W, C> {
         }
     }
 
-    /// Closes idle connections, but for those whose worker has not proved itself free behind its last exchange: a script
-    /// may still be at work there.
     pub(super) fn let_idle_go(&mut self, keys: Vec<SlotKey>, reason: Closed, now: Instant) {
         for key in keys {
-            match self.slots.try_get_mut(key) {
-                Some(slot) if slot.unfenced => self.probe(key, now),
-                Some(_) => self.close_idle(key, reason, now),
-                None => {}
+            if self.slots.try_get_mut(key).is_some() {
+                self.close_idle(key, reason, now);
             }
         }
     }
@@ -414,8 +420,11 @@ impl<W, C> Pool<W, C> {
     /// Nobody waits for endpoints none of which can be used.
     fn refuse_without_hope(&mut self) {
         self.relent();
-        if !self.any_hope() {
-            self.refuse_all(Refusal::NoEndpoint);
+        if !self.any_hope(&[]) {
+            return self.refuse_all(Refusal::NoEndpoint);
+        }
+        while let Some(waiter) = self.queue.give_up(|avoid| !has_other(&self.endpoints, avoid)) {
+            self.directives.push_back(Directive::Refuse { waiter, refusal: Refusal::NoEndpoint });
         }
     }
 
@@ -466,4 +475,8 @@ impl<W, C> Pool<W, C> {
         self.seed ^= self.seed >> 27;
         (self.seed.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
     }
+}
+
+fn has_other(endpoints: &Slab<Endpoint>, than: &[usize]) -> bool {
+    endpoints.iter().any(|(index, endpoint)| !than.contains(&index) && endpoint.is_usable())
 }

@@ -1,6 +1,6 @@
 //! Connections that rest: which may be leased, and when each is asked, closed or forgotten.
 
-use super::{Directive, FENCE_WITHIN, Pool, Settling, SlotKey};
+use super::{Directive, Pool, Settling, SlotKey};
 use crate::mux::label::{Closed, ConnectionState};
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ impl<W, C> Pool<W, C> {
         let slot = self.slots.get_mut(key);
         slot.connection = Some(connection);
         let rested = *slot.rested.get_or_insert(now);
-        let (index, unfenced) = (slot.endpoint, slot.unfenced);
+        let index = slot.endpoint;
         let idle = &self.endpoints[index].idle;
         // Nearly always the last one: it was used most recently.
         let behind = idle.iter().rposition(|each| self.slots.get(*each).rested <= Some(rested));
@@ -18,13 +18,8 @@ impl<W, C> Pool<W, C> {
         self.endpoints[index].idle.insert(place, key);
         self.rank(index);
         let limit = self.endpoints[index].rest_limit(now).unwrap_or(self.connections.surplus_idle);
-        match unfenced {
-            true => sooner(&mut self.fence_at, now + FENCE_WITHIN),
-            false => {
-                sooner(&mut self.reap_at, (rested + limit).max(now));
-                self.connections.heartbeat.into_iter().for_each(|every| sooner(&mut self.beat_at, now + every));
-            }
-        }
+        sooner(&mut self.reap_at, (rested + limit).max(now));
+        self.connections.heartbeat.into_iter().for_each(|every| sooner(&mut self.beat_at, now + every));
     }
 
     /// Takes a connection out of rest; its state, and with it its endpoint's rank, is the caller's to set.
@@ -67,20 +62,6 @@ impl<W, C> Pool<W, C> {
         self.directives.push_back(Directive::Probe { settling: Settling { key, endpoint }, connection });
     }
 
-    /// Sends the fences that no request has taken along.
-    pub(super) fn send_fences(&mut self, now: Instant) {
-        self.fence_at = None;
-        for key in self.slots.idle() {
-            let slot = self.slots.get(key);
-            let at = slot.since + FENCE_WITHIN;
-            match slot.unfenced {
-                true if at <= now => self.probe(key, now),
-                true => sooner(&mut self.fence_at, at),
-                false => {}
-            }
-        }
-    }
-
     /// Asks idle connections for a sign of life: a worker that is told to stop leaves only when it is asked (fact 6.2), and
     /// a host that is gone says nothing by itself.
     pub(super) fn beat(&mut self, now: Instant) {
@@ -89,9 +70,6 @@ impl<W, C> Pool<W, C> {
         let mut next: Option<Instant> = None;
         for key in self.slots.idle() {
             let slot = self.slots.get(key);
-            if slot.unfenced {
-                continue; // its fence is such a sign
-            }
             // Those that are due a little later go along, so that it is not looked too often.
             if slot.since + every * 3 / 4 <= now {
                 self.probe(key, now);
@@ -115,9 +93,6 @@ impl<W, C> Pool<W, C> {
             let last = idle.len().saturating_sub(1);
             for (place, key) in idle.into_iter().enumerate() {
                 let slot = self.slots.get(key);
-                if slot.unfenced {
-                    continue; // and looked at again when it is fenced and rests
-                }
                 let (limit, reason) = match pressed {
                     Some(limit) => (limit, Closed::Pressure),
                     None if place == last => (self.connections.idle_timeout, Closed::Idle),

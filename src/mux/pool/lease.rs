@@ -51,7 +51,7 @@ pub enum Directive<W, C> {
         reason: Closed,
     },
     /// Send the fence that this connection owes, or a GET_VALUES if it owes none, then [`Pool::checkin`] or
-    /// [`Pool::discard`]: others of its endpoint were closed by the application, and an idle worker that is stopping
+    /// [`Pool::unsettled`]: others of its endpoint were closed by the application, and an idle worker that is stopping
     /// leaves only when it is asked (fact 6.2).
     Probe {
         settling: Settling,
@@ -100,6 +100,8 @@ pub struct Lease<C> {
     pub age: Duration,
     /// False where the application does not keep connections: send without keep-conn and without GET_VALUES.
     pub kept: bool,
+    /// The exchange before has ended, and its worker has not been asked whether it is free: the fence goes in front.
+    pub unproven: bool,
 }
 
 /// What is left of a lease: the slot, while the connection is elsewhere.
@@ -155,15 +157,15 @@ pub enum OpenFailure {
 impl<C> Lease<C> {
     /// Splits the connection off, so that it can be moved while the lease stays.
     pub fn split(self) -> (Lease<()>, C) {
-        let Self { key, endpoint, connection, idle_for, used, age, kept } = self;
-        (Lease { key, endpoint, connection: (), idle_for, used, age, kept }, connection)
+        let Self { key, endpoint, connection, idle_for, used, age, kept, unproven } = self;
+        (Lease { key, endpoint, connection: (), idle_for, used, age, kept, unproven }, connection)
     }
 }
 
 impl Lease<()> {
     /// Puts back what [`Lease::split`] split off.
     pub fn join<C>(self, connection: C) -> Lease<C> {
-        let Self { key, endpoint, connection: (), idle_for, used, age, kept } = self;
-        Lease { key, endpoint, connection, idle_for, used, age, kept }
+        let Self { key, endpoint, connection: (), idle_for, used, age, kept, unproven } = self;
+        Lease { key, endpoint, connection, idle_for, used, age, kept, unproven }
     }
 }

@@ -53,7 +53,7 @@ use std::{
 pub use fleet::Workers;
 pub use lease::{Arrival, Directive, Handshake, Lease, OpenFailure, Settling, Share};
 pub use member::Member;
-pub use queue::WaiterKey;
+pub use queue::{Claim, WaiterKey};
 pub use share::Learned;
 pub use slot::SlotKey;
 
@@ -70,9 +70,6 @@ const PRESSED_YIELD: Duration = Duration::from_millis(50);
 
 /// Connections that are found late in one go; a pool has rarely more on their way.
 const LATE_AT_ONCE: usize = 10_000;
-
-/// How long a connection may rest before its fence is sent by itself, if no request comes to take it along.
-const FENCE_WITHIN: Duration = Duration::from_millis(5);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -106,8 +103,6 @@ pub struct Pool<W, C> {
     scarce: Option<Instant>,
     /// No idle connection needs to be reaped before this.
     reap_at: Option<Instant>,
-    /// No idle connection needs to be fenced before this.
-    fence_at: Option<Instant>,
     /// No idle connection needs to be asked for a sign of life before this.
     beat_at: Option<Instant>,
     /// No endpoint needs to be tried again before this.
@@ -150,7 +145,6 @@ impl<W, C> Pool<W, C> {
             late: None,
             scarce: None,
             reap_at: None,
-            fence_at: None,
             beat_at: None,
             retry_at: None,
             ramp_at: None,
@@ -173,21 +167,20 @@ impl<W, C> Pool<W, C> {
 
     // ---------------------------------------------------------------- commands
 
-    /// Asks for a connection for one exchange. `again`: it was leased one before; it waits in front of those that were
-    /// not. `waiter` is called for only if it must wait.
+    /// Asks for a connection for one exchange. `waiter` is called for only if it must wait.
     ///
     /// # Errors
     /// The exchange is refused: the queue is full, or no endpoint is up.
-    pub fn arrive(&mut self, again: bool, waiter: impl FnOnce() -> W, now: Instant) -> Result<Arrival<C>, Refusal> {
+    pub fn arrive(&mut self, claim: Claim, waiter: impl FnOnce() -> W, now: Instant) -> Result<Arrival<C>, Refusal> {
         if self.queue.is_empty()
-            && let Some(arrival) = self.checkout_any(now)
+            && let Some(arrival) = self.checkout_any(&claim.avoid, None, now)
         {
             return Ok(arrival);
         }
-        if !self.any_hope() {
+        if !self.any_hope(&claim.avoid) {
             return Err(Refusal::NoEndpoint);
         }
-        let key = self.queue.push(again, waiter, now).ok_or(Refusal::QueueFull)?;
+        let key = self.queue.push(claim, waiter, now).ok_or(Refusal::QueueFull)?;
         self.serve(now);
         Ok(Arrival::Wait(key))
     }
@@ -201,9 +194,8 @@ impl<W, C> Pool<W, C> {
     pub fn untouched(&mut self, lease: Lease<C>, now: Instant) {
         let slot = self.slots.get_mut(lease.key);
         slot.used = lease.used;
-        if slot.unfenced {
-            self.hand_on(lease.key, lease.connection, true, now);
-            return;
+        if lease.unproven {
+            return self.ask(lease.key, lease.connection, now);
         }
         self.set_state(lease.key, ConnectionState::Proving, now);
         if lease.kept {
@@ -220,20 +212,28 @@ impl<W, C> Pool<W, C> {
         (Settling { key: lease.key, endpoint: lease.endpoint }, lease.connection)
     }
 
-    /// May the next exchange go on this connection before the fence behind this one is answered? It then takes the
-    /// fence along in front of itself, which saves a write and two wake-ups. What is lost is the proof beforehand that
-    /// the worker is free; hence only where fences have long been answered at once.
+    /// May the request that waits go on this connection before the fence behind this exchange is answered? It then takes
+    /// the fence along in front of itself, which saves a write and two wake-ups. What is lost is the proof beforehand that
+    /// the worker is free; hence only where no worker that has proved itself is to be had, where fences have long been
+    /// answered at once, and for a request that may go to another worker if this one turns out to be busy.
     pub fn may_defer(&self, lease: &Lease<()>, now: Instant) -> bool {
         self.connections.fence == config::Fence::Adaptive
+            && !self.queue.is_empty()
             && self.endpoints[lease.endpoint].is_prompt(now)
+            && self.waits_unproven(lease.endpoint)
             && self.retire(lease.key, now).is_none()
     }
 
-    /// The exchange ended cleanly, and [`Pool::may_defer`]: the connection is free but for its fence.
+    /// The exchange ended cleanly, and [`Pool::may_defer`]: the request that waits is sent behind its fence.
     pub fn defer(&mut self, lease: Lease<()>, connection: C, now: Instant) {
         self.answered(lease.endpoint, now);
         self.ended_well(lease.endpoint, now);
-        self.hand_on(lease.key, connection, true, now);
+        // The waiter may have left meanwhile, or been served by another connection.
+        let waiter = if self.waits_unproven(lease.endpoint) { self.next_waiter(lease.endpoint) } else { None };
+        match waiter {
+            Some(waiter) => self.grant(waiter, lease.key, connection, true, now),
+            None => self.ask(lease.key, connection, now),
+        }
     }
 
     /// A fence that went in front of a request was not answered at once.
@@ -316,7 +316,7 @@ impl<W, C> Pool<W, C> {
         let index = self.slots.get(key).endpoint;
         self.answered(index, now);
         match self.next_waiter(index) {
-            Some(waiter) => self.grant(waiter, key, connection, now),
+            Some(waiter) => self.grant(waiter, key, connection, false, now),
             None => self.close_slot(key, connection, Closed::NotKept, now),
         }
     }
@@ -352,11 +352,6 @@ impl<W, C> Pool<W, C> {
 
     /// An idle connection saw EOF, an error or a byte. Returns it to be closed, and its endpoint.
     pub fn lost(&mut self, key: SlotKey, now: Instant) -> Option<(C, usize)> {
-        if self.slots.try_get_mut(key).is_some_and(|slot| slot.unfenced) {
-            // A script may still be at work and write (fact 11.2); to close now would end it. The fence finds out.
-            self.probe(key, now);
-            return None;
-        }
         let connection = self.take_idle(key)?;
         let slot = self.slots.get(key);
         let endpoint = slot.endpoint;
@@ -371,9 +366,6 @@ impl<W, C> Pool<W, C> {
     pub fn tick(&mut self, now: Instant) {
         while let Some(waiter) = self.queue.expire(now) {
             self.directives.push_back(Directive::Refuse { waiter, refusal: Refusal::QueueTimeout });
-        }
-        if self.fence_at.is_some_and(|at| at <= now) {
-            self.send_fences(now);
         }
         if self.reap_at.is_some_and(|at| at <= now) {
             self.reap(now);
@@ -404,7 +396,7 @@ impl<W, C> Pool<W, C> {
         let next = |seen, limit: Duration| self.coming_since(seen).next().map(|(since, _)| *since + limit);
         let hangs =
             if self.queue.is_empty() { [None, None] } else { [next(self.late, PATIENCE), next(self.scarce, SCARCE)] };
-        let own = [self.reap_at, self.fence_at, self.beat_at, self.retry_at, self.ramp_at];
+        let own = [self.reap_at, self.beat_at, self.retry_at, self.ramp_at];
         own.into_iter().chain(hangs).chain([self.queue.next_deadline(), self.waits_for_better()]).flatten().min()
     }
 
@@ -434,20 +426,11 @@ impl<W, C> Pool<W, C> {
 
     /// A connection whose worker is free: to the oldest waiter, to rest, or away.
     fn offer(&mut self, key: SlotKey, connection: C, now: Instant) {
-        match self.retire(key, now) {
-            Some(reason) => self.close_slot(key, connection, reason, now),
-            None => self.hand_on(key, connection, false, now),
-        }
-    }
-
-    fn hand_on(&mut self, key: SlotKey, connection: C, unfenced: bool, now: Instant) {
-        self.slots.get_mut(key).unfenced = unfenced;
-        if unfenced && self.retire(key, now).is_some() {
-            // Its fence first: a script may still be at work (fact 11.2).
-            return self.ask(key, connection, now);
+        if let Some(reason) = self.retire(key, now) {
+            return self.close_slot(key, connection, reason, now);
         }
         match self.next_waiter(self.slots.get(key).endpoint) {
-            Some(waiter) => self.grant(waiter, key, connection, now),
+            Some(waiter) => self.grant(waiter, key, connection, false, now),
             None => {
                 self.rest(key, connection, now);
                 self.serve(now);
@@ -455,18 +438,33 @@ impl<W, C> Pool<W, C> {
         }
     }
 
-    fn grant(&mut self, waiter: W, key: SlotKey, connection: C, now: Instant) {
-        let lease = self.lease(key, connection, Duration::ZERO, now);
+    fn grant(&mut self, waiter: (W, Claim), key: SlotKey, connection: C, unproven: bool, now: Instant) {
+        #[cfg(debug_assertions)]
+        if unproven {
+            self.check_unproven(&waiter.1);
+        }
+        let lease = Lease { unproven, ..self.lease(key, connection, Duration::ZERO, now) };
         let endpoint = lease.endpoint;
-        self.directives.push_back(Directive::Grant { waiter, lease });
+        self.directives.push_back(Directive::Grant { waiter: waiter.0, lease });
         self.warm_up(endpoint, now);
     }
 
-    /// The oldest waiter, if an endpoint may be given one.
-    fn next_waiter(&mut self, index: usize) -> Option<W> {
+    /// The oldest waiter that an endpoint may be given, if it may be given one.
+    fn next_waiter(&mut self, index: usize) -> Option<(W, Claim)> {
         let endpoint = &self.endpoints[index];
         let tried = endpoint.health.is_on_trial() && endpoint.count(ConnectionState::Leased) > 0;
-        if self.paused || !endpoint.is_usable() || tried { None } else { self.queue.pop() }
+        if self.paused || !endpoint.is_usable() || tried {
+            return None;
+        }
+        let (key, claim) = self.queue.next_for(index).map(|(key, claim)| (key, claim.clone()))?;
+        Some((self.queue.remove(key)?, claim))
+    }
+
+    /// Whoever waits for a connection to this endpoint may be given one that has not proved itself: there is no better for
+    /// it, and it may be sent again.
+    fn waits_unproven(&self, index: usize) -> bool {
+        let next = self.queue.next_for(index);
+        next.is_some_and(|(_, claim)| claim.repeatable && self.ready_for(&claim.avoid).is_none())
     }
 
     /// Why a connection that has just become free must not be used again.

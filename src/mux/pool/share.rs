@@ -141,11 +141,10 @@ impl<W, C> Pool<W, C> {
 
     /// A place: at the endpoint with the fewest exchanges, on the connection that has the most, so that another one is
     /// needed only when it is full.
-    pub(super) fn checkout_share(&mut self, now: Instant) -> Option<Share> {
-        let index = self.first_ready(now)?;
+    pub(super) fn checkout_share(&mut self, index: usize, avoid: &[usize], now: Instant) -> Option<Share> {
         // An endpoint is in `ready` only while it has a free place.
         let (rank, key) = *self.endpoints[index].rooms.last().expect("a ready endpoint has a free place");
-        if rank == STALLED && (self.young().next().is_some() || self.best_to_open().is_some()) {
+        if rank == STALLED && (self.young().next().is_some() || self.best_to_open(avoid).is_some()) {
             return None;
         }
         self.charge(index);

@@ -1,6 +1,6 @@
 //! What a pool looks like at one moment, for the admin server.
 
-use super::{Pool, endpoint::Endpoint};
+use super::{Claim, Pool, endpoint::Endpoint};
 use crate::{
     config::Application,
     mux::{
@@ -40,7 +40,10 @@ impl<W, C> Pool<W, C> {
 
     /// The first `at_most` that wait, in the order in which they are served, and how many there are in all.
     pub fn waiters(&self, at_most: usize, now: Instant) -> (usize, Vec<WaiterSnapshot>) {
-        let show = |(again, since)| WaiterSnapshot { waited: now.saturating_duration_since(since), again };
+        let show = |(_, claim, since): (_, &Claim, _)| WaiterSnapshot {
+            waited: now.saturating_duration_since(since),
+            again: claim.again,
+        };
         (self.queue.len(), self.queue.iter().take(at_most).map(show).collect())
     }
 

@@ -32,8 +32,6 @@ pub(super) struct Slot<C> {
     pub(super) rested: Option<Instant>,
     /// There while idle; otherwise the driver has it.
     pub(super) connection: Option<C>,
-    /// Free, but the fence behind its last exchange has not been sent; whoever is leased it sends that first.
-    pub(super) unfenced: bool,
     /// Of a connection that exchanges share; the driver has it.
     pub(super) places: Option<Places>,
     /// Opened in the place of a worker that may still be busy with a request of ours (rule R15).
@@ -76,7 +74,6 @@ impl<C> Slots<C> {
             used: 0,
             rested: None,
             connection: None,
-            unfenced: false,
             places: None,
             instead: false,
             serial,

@@ -2,6 +2,7 @@
 
 mod choice;
 mod demand;
+mod elsewhere;
 mod fences;
 mod fleet;
 mod health;
@@ -71,16 +72,26 @@ impl World {
     // ---------------------------------------------------------------- web servers
 
     fn arrive(&mut self, waiter: u32) {
-        self.want(waiter, false);
+        self.want(waiter, Claim::default());
+    }
+
+    /// One that may be executed twice.
+    fn arrive_repeatable(&mut self, waiter: u32) {
+        self.want(waiter, Claim { repeatable: true, ..Claim::default() });
     }
 
     /// One whose connection broke before it was of use.
     fn again(&mut self, waiter: u32) {
-        self.want(waiter, true);
+        self.want(waiter, Claim { again: true, ..Claim::default() });
     }
 
-    fn want(&mut self, waiter: u32, again: bool) {
-        match self.pool.arrive(again, || waiter, self.now) {
+    /// One that may have been executed at these endpoints.
+    fn elsewhere(&mut self, waiter: u32, avoid: &[usize]) {
+        self.want(waiter, Claim { again: true, repeatable: false, avoid: avoid.to_vec() });
+    }
+
+    fn want(&mut self, waiter: u32, claim: Claim) {
+        match self.pool.arrive(claim, || waiter, self.now) {
             Ok(Arrival::Lease(lease)) => self.granted(waiter, lease),
             Ok(Arrival::Wait(key)) => {
                 self.waiting.insert(waiter, key);
@@ -233,7 +244,8 @@ impl World {
     }
 
     fn granted(&mut self, waiter: u32, lease: Lease<u32>) {
-        self.log.push(format!("grant {waiter} c{}", lease.connection));
+        let unproven = if lease.unproven { " unproven" } else { "" };
+        self.log.push(format!("grant {waiter} c{}{unproven}", lease.connection));
         assert!(self.leases.insert(lease.connection, lease).is_none(), "two exchanges on one connection");
     }
 

@@ -58,19 +58,17 @@ enum Before {
     GetValues,
     Fence,
     Twice,
-    FenceTwice,
 }
-use Before::{Fence, FenceTwice, GetValues, Nothing, Twice};
+use Before::{Fence, GetValues, Nothing, Twice};
 
-const BEFORE: [Before; 5] = [Nothing, GetValues, Fence, Twice, FenceTwice];
+const BEFORE: [Before; 4] = [Nothing, GetValues, Fence, Twice];
 
 fn reply(before: Before) -> Reply {
     let front = match before {
         Nothing => Front::Nothing,
         GetValues => Front::GetValues,
         Fence => Front::Fence(Finished { clean: true }),
-        Twice => Front::Twice(None),
-        FenceTwice => Front::Twice(Some(Finished { clean: true })),
+        Twice => Front::Twice,
     };
     Reply::new(OURS, THEIRS, &front)
 }
@@ -78,8 +76,8 @@ fn reply(before: Before) -> Reply {
 /// The same by records that are cut out of the whole first.
 fn model(bytes: &[u8], before: Before) -> Outcome {
     let mut proofs_due = [Nothing, GetValues, Twice].iter().position(|one| *one == before).unwrap_or(0);
-    proofs_due += usize::from(before == Fence) + 2 * usize::from(before == FenceTwice);
-    let mut owed = matches!(before, Fence | FenceTwice);
+    proofs_due += usize::from(before == Fence);
+    let mut owed = before == Fence;
     let (mut forwarded, mut at, mut strays, mut ended, mut error) = (vec![], 0, false, false, None);
     let mut text = vec![];
     while !ended && error.is_none() && at < bytes.len() {
@@ -186,18 +184,16 @@ fn the_request_is_unproven_until_the_answer_is_whole() {
     assert!(before.proof_due && !before.started);
     let behind = read(reply(GetValues), [&proof[..]]);
     assert!(!behind.proof_due && !behind.started);
-    for twice in [Twice, FenceTwice] {
-        assert!(read(reply(twice), [&proof[..]]).proof_due, "one of two");
-        let answered = read(reply(twice), [&proof.repeat(2)[..], &response(OURS)]);
-        assert_eq!((answered.forwarded, answered.clean), (response(THEIRS), Some(true)));
-    }
+    assert!(read(reply(Twice), [&proof[..]]).proof_due, "one of two");
+    let answered = read(reply(Twice), [&proof.repeat(2)[..], &response(OURS)]);
+    assert_eq!((answered.forwarded, answered.clean), (response(THEIRS), Some(true)));
     // An empty answer is one (a header alone).
     assert!(!read(reply(GetValues), [&record(Kind::GetValuesResult, 0, &[], 0)[..]]).proof_due);
 }
 
 #[test]
 fn a_response_in_front_of_the_answer_that_is_due_is_an_error() {
-    for before in [GetValues, Fence, Twice, FenceTwice] {
+    for before in [GetValues, Fence, Twice] {
         let outcome = read(reply(before), [&response(OURS)[..]]);
         assert_eq!((outcome.forwarded.len(), outcome.error), (0, Some(ReplyError::Kind(Kind::Stdout))));
         let outcome = read(reply(before), [&end(OURS, 0)[..]]);
@@ -214,10 +210,6 @@ fn what_the_exchange_before_still_writes_is_dropped_up_to_the_answer_of_its_fenc
     assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(false)), "behind it that must not come");
     let outcome = read(reply(GetValues), [&[&stray[..], &proof(), &response(OURS)].concat()[..]]);
     assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(false)), "nor where nothing is owed");
-    let outcome = read(reply(FenceTwice), [&[&stray[..], &proof(), &proof(), &response(OURS)].concat()[..]]);
-    assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(true)));
-    let outcome = read(reply(FenceTwice), [&[&proof()[..], &stray, &proof(), &response(OURS)].concat()[..]]);
-    assert_eq!((outcome.forwarded, outcome.clean), (response(THEIRS), Some(false)), "nor between the two answers");
 }
 
 #[test]

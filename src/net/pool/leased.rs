@@ -53,28 +53,20 @@ impl Leased {
         }
     }
 
-    /// May the fence go with the next request? See the core's.
-    pub(in crate::net) fn may_defer(&self) -> bool {
-        let lease = self.held.as_ref().map(|(lease, _)| lease);
-        lease.is_some_and(|lease| self.pool.lock().core.may_defer(lease, clock::now()))
-    }
-
-    /// The exchange ended cleanly; the fence goes with the next request, or soon by itself.
-    pub(in crate::net) fn defer(mut self, finished: Finished) {
-        if let Some((lease, mut upstream)) = self.held.take() {
-            upstream.owed = Some(finished);
-            self.pool.change(|inner| {
-                listen_for(inner, &mut upstream);
-                inner.core.defer(lease, upstream, clock::now());
-            });
-        }
-    }
-
-    /// The exchange ended cleanly; the fence comes next.
-    pub(in crate::net) fn settle(mut self) -> (Settled, Upstream) {
-        let (lease, upstream) = self.held.take().expect("a lease holds its connection");
-        let settling = self.pool.change(|inner| inner.core.settle(lease, clock::now()).0);
-        (Settled::new(&self.pool, self.facts.target.clone(), settling), upstream)
+    /// The exchange ended cleanly; the fence comes next. `None`: it goes in front of a request that waits, if it `may`.
+    pub(in crate::net) fn settle(mut self, finished: Finished, may: bool) -> Option<(Settled, Upstream, Finished)> {
+        let (lease, mut upstream) = self.held.take().expect("a lease holds its connection");
+        let settling = self.pool.change(|inner| {
+            let now = clock::now();
+            if may && inner.core.may_defer(&lease, now) {
+                upstream.owed = Some(finished);
+                inner.core.defer(lease, upstream, now);
+                return None;
+            }
+            Some((inner.core.settle(lease, now).0, upstream, finished))
+        });
+        let (settling, upstream, finished) = settling?;
+        Some((Settled::new(&self.pool, self.facts.target.clone(), settling), upstream, finished))
     }
 
     /// Not to be used again. `close` closes it; `occupied`: its worker may still be busy with the request.

@@ -3,7 +3,7 @@ use fcgimux::{
     config::{self, Config},
     mux::{
         label::Closed,
-        pool::{Arrival, Directive, Handshake, Lease, OpenFailure, Pool, Settling, SlotKey, WaiterKey},
+        pool::{Arrival, Claim, Directive, Handshake, Lease, OpenFailure, Pool, Settling, SlotKey, WaiterKey},
         proof::{Clean, Proof},
     },
 };
@@ -64,8 +64,8 @@ struct Driver {
     leased: Vec<Lease<Connection>>,
     settling: Vec<(Settling, Connection)>,
     waiting: BTreeMap<usize, WaiterKey>,
-    /// In the order in which they must be served: those that come again first.
-    order: [VecDeque<usize>; 2],
+    /// In the order in which they must be served, with what they ask for: those that come again first.
+    order: [VecDeque<(usize, Claim)>; 2],
     connections: usize,
     waiters: usize,
     opened: usize,
@@ -108,7 +108,7 @@ impl Driver {
 
     fn step(&mut self, input: &mut Input<'_>) {
         match input.byte() % 20 {
-            0..=3 => self.arrive(input.byte().is_multiple_of(8)),
+            0..=3 => self.arrive(input),
             4 => {
                 let nth = input.below(self.waiting.len().max(1));
                 if let Some((waiter, key)) = self.waiting.iter().nth(nth).map(|(waiter, key)| (*waiter, *key)) {
@@ -147,18 +147,22 @@ impl Driver {
         }
     }
 
-    fn arrive(&mut self, again: bool) {
+    fn arrive(&mut self, input: &mut Input<'_>) {
         let waiter = self.waiters;
         self.waiters += 1;
-        match self.pool.arrive(again, || waiter, self.now) {
+        let kind = input.byte();
+        let again = kind.is_multiple_of(8);
+        let avoided = self.fleet.indices().nth(input.below(2)).filter(|_| again && kind >= 64);
+        let claim = Claim { again, repeatable: kind.is_multiple_of(3), avoid: avoided.into_iter().collect() };
+        match self.pool.arrive(claim.clone(), || waiter, self.now) {
             Ok(Arrival::Lease(lease)) => {
                 assert!(self.waiting.is_empty(), "overtaken");
-                self.granted(lease);
+                self.granted(lease, &claim);
             }
             Ok(Arrival::Share(_)) => panic!("php-fpm's connections are not shared"),
             Ok(Arrival::Wait(key)) => {
                 self.waiting.insert(waiter, key);
-                self.order[usize::from(!again)].push_back(waiter);
+                self.order[usize::from(!again)].push_back((waiter, claim));
             }
             Err(_) => {}
         }
@@ -258,6 +262,8 @@ impl Driver {
             match directive {
                 Directive::Found { endpoint, address } => self.fleet.found(endpoint, &address),
                 Directive::Forget { endpoint } => {
+                    let waiting = self.order.iter_mut().flatten();
+                    waiting.for_each(|(_, claim)| claim.avoid.retain(|each| *each != endpoint));
                     self.fleet.forgotten(endpoint, self.open.remove(&endpoint).unwrap_or_default());
                 }
                 Directive::Ejected { endpoint, .. } | Directive::Returned { endpoint } => {
@@ -271,10 +277,11 @@ impl Driver {
                     self.opening.push((key, handshake, false, endpoint));
                 }
                 Directive::Grant { waiter, lease } => {
-                    let next = self.order.iter().find_map(VecDeque::front);
-                    assert_eq!(next, Some(&waiter), "served out of turn");
+                    let able = |(_, claim): &&(usize, Claim)| !claim.avoid.contains(&lease.endpoint);
+                    let next = self.order.iter().flatten().find(able).cloned().expect("one that waits");
+                    assert_eq!(next.0, waiter, "served out of turn");
                     self.forget(waiter);
-                    self.granted(lease);
+                    self.granted(lease, &next.1);
                 }
                 Directive::Refuse { waiter, .. } => self.forget(waiter),
                 Directive::Close { connection, endpoint, .. } => {
@@ -292,7 +299,9 @@ impl Driver {
         }
     }
 
-    fn granted(&mut self, lease: Lease<Connection>) {
+    fn granted(&mut self, lease: Lease<Connection>, claim: &Claim) {
+        assert!(!claim.avoid.contains(&lease.endpoint), "it may have been executed there");
+        assert!(claim.repeatable || !lease.unproven, "it may not be sent again");
         assert!(self.idle.remove(&lease.connection), "two exchanges on one connection");
         self.fleet.may(lease.endpoint, true, &self.pool, self.now);
         self.leased.push(lease);
@@ -300,7 +309,7 @@ impl Driver {
 
     fn forget(&mut self, waiter: usize) {
         self.waiting.remove(&waiter).expect("one that waits");
-        self.order.iter_mut().for_each(|class| class.retain(|each| *each != waiter));
+        self.order.iter_mut().for_each(|class| class.retain(|(each, _)| *each != waiter));
     }
 
     fn close(&mut self, endpoint: usize) {

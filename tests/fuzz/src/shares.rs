@@ -6,7 +6,7 @@ use fcgimux::{
     mux::{
         channel::Values,
         label::Closed,
-        pool::{Arrival, Directive, Handshake, Learned, OpenFailure, Pool, Share, SlotKey, WaiterKey},
+        pool::{Arrival, Claim, Directive, Handshake, Learned, OpenFailure, Pool, Share, SlotKey, WaiterKey},
     },
 };
 use std::{
@@ -103,7 +103,7 @@ impl Office {
     fn arrive(&mut self, again: bool) {
         let waiter = self.waiters;
         self.waiters += 1;
-        match self.pool.arrive(again, || waiter, self.now) {
+        match self.pool.arrive(Claim { again, ..Claim::default() }, || waiter, self.now) {
             Ok(Arrival::Share(share)) => self.granted(share),
             Ok(Arrival::Lease(_)) => panic!("connections are shared"),
             Ok(Arrival::Wait(key)) => _ = self.waiting.insert(waiter, key),

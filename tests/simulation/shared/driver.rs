@@ -108,6 +108,8 @@ impl World {
                     let links = self.links.iter().filter(|link| link.endpoint == endpoint);
                     let left = links.map(|link| usize::from(link.is_open()) + link.left.len()).sum();
                     self.fleet.forgotten(endpoint, left);
+                    let avoiding = self.exchanges.iter_mut().map(|exchange| &mut exchange.avoid);
+                    avoiding.for_each(|avoid| avoid.retain(|each| *each != endpoint));
                 }
                 Directive::Ejected { endpoint, .. } => self.fleet.ejected(endpoint),
                 Directive::Returned { endpoint } => self.fleet.returned(endpoint),
@@ -121,7 +123,9 @@ impl World {
                 Directive::Refuse { waiter, refusal } => {
                     match refusal {
                         Refusal::QueueTimeout => {}
-                        Refusal::NoEndpoint => self.fleet.may_refuse(&self.pool.snapshot(self.now)),
+                        Refusal::NoEndpoint => {
+                            self.fleet.may_refuse(&self.exchanges[waiter].avoid, &self.pool.snapshot(self.now))
+                        }
                         other => panic!("{other:?} is no end of a wait"),
                     }
                     self.conclude(waiter, super::Fate::Refused);

@@ -7,7 +7,7 @@ use fcgimux::{
         channel::{Ending, Opening},
         failure::{Failure, Kind as Cause, Origin, Phase},
         label::RetryReason,
-        pool::{Arrival, Share, WaiterKey},
+        pool::{Arrival, Claim, Share, WaiterKey},
         request::{Framing, Front, Request, question},
     },
     wire::{HEADER_LEN, Kind},
@@ -72,6 +72,10 @@ pub(super) struct Exchange {
     looking: bool,
     attempt: u32,
     retried: [u32; 2],
+    /// The endpoint that had it last.
+    endpoint: usize,
+    /// It may have been executed there, and must not go there again.
+    pub(super) avoid: Vec<usize>,
     /// Times that an application has begun to work on it.
     pub(super) executed: u32,
 }
@@ -105,6 +109,8 @@ impl Exchange {
             looking: false,
             attempt: 0,
             retried: [0; 2],
+            endpoint: 0,
+            avoid: vec![],
             executed: 0,
         }
         .perhaps_dead(random)
@@ -142,7 +148,8 @@ impl Exchange {
 impl World {
     /// Asks for a place.
     pub(super) fn want(&mut self, number: usize, again: bool) {
-        match self.pool.arrive(again, || number, self.now) {
+        let claim = Claim { again, repeatable: false, avoid: self.exchanges[number].avoid.clone() };
+        match self.pool.arrive(claim, || number, self.now) {
             Ok(Arrival::Share(share)) => self.granted(number, share),
             Ok(Arrival::Wait(key)) => self.exchanges[number].state = State::Waiting(key),
             Ok(Arrival::Lease(_)) => panic!("connections are shared"),
@@ -161,6 +168,8 @@ impl World {
         self.fleet.may_lease(share.endpoint, &self.pool.snapshot(self.now));
         let (answers, now) = (self.pool.answers(share.endpoint), self.now);
         let exchange = &mut self.exchanges[number];
+        assert!(!exchange.avoid.contains(&share.endpoint), "it may have been executed there");
+        exchange.endpoint = share.endpoint;
         let request = exchange.request.as_ref().expect("it has been announced");
         let channel = self.links[link].channel();
         let proven = channel.is_single() && !exchange.idempotent && answers;
@@ -309,11 +318,15 @@ impl World {
         let exchange = &mut self.exchanges[number];
         let reason = failure.retry(exchange.idempotent).filter(|reason| match reason {
             RetryReason::Unproven => exchange.retried[0] < 3,
-            RetryReason::Idempotent => exchange.retried[1] < 1,
+            RetryReason::Idempotent => exchange.retried[1] < 1 && self.pool.has_other(&[exchange.endpoint]),
+            RetryReason::Busy => panic!("no fence goes in front of it"),
         });
         let Some(reason) = reason else { return self.conclude(number, Fate::Failed) };
         assert!(exchange.given.is_empty(), "sent again behind a part of its response");
         exchange.retried[usize::from(reason == RetryReason::Idempotent)] += 1;
+        if reason == RetryReason::Idempotent {
+            exchange.avoid = vec![exchange.endpoint];
+        }
         self.fates.again += 1;
         self.want(number, true);
     }

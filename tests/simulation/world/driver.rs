@@ -1,11 +1,11 @@
 //! The pool's driver, without sockets: what `net` does, as briefly as it can be said.
 
-use super::{Connection, Event, MS, Role, State, Upstream, WATCH_AFTER, World};
+use super::{Connection, Event, MS, RIDE_AT_MOST, Role, State, Upstream, WATCH_AFTER, World};
 use crate::application::{Ask, Link, Said};
 use fcgimux::mux::{
     failure::{Failure, Kind, Origin, Phase},
     label::{Closed, Refusal, RetryReason},
-    pool::{Arrival, Directive, Handshake, Lease, OpenFailure},
+    pool::{Arrival, Claim, Directive, Handshake, Lease, OpenFailure},
     proof::Proof,
     reply::{Finished, Reply},
     request::Front,
@@ -15,24 +15,25 @@ impl World {
     // ---------------------------------------------------------------- web servers
 
     /// Asks for a connection.
-    pub(super) fn want(&mut self, exchange: usize, again: bool) {
-        let full = self.queue.len() >= self.config.queue.depth as usize;
-        match self.pool.arrive(again, || exchange, self.now) {
+    pub(super) fn want(&mut self, exchange: usize, claim: Claim) {
+        let (again, full) = (claim.again, self.queue.len() >= self.config.queue.depth as usize);
+        match self.pool.arrive(claim.clone(), || exchange, self.now) {
             Ok(Arrival::Lease(lease)) => {
                 assert_eq!(self.queue.len(), 0, "overtaken by exchange {exchange}");
+                assert!(!claim.avoid.contains(&lease.endpoint), "it may have been executed there");
                 self.granted(exchange, lease);
             }
             Ok(Arrival::Share(_)) => panic!("php-fpm's connections are not shared"),
             Ok(Arrival::Wait(key)) => {
                 assert!(again || !full, "the queue is full");
-                self.queue.push(exchange, again, self.now);
+                self.queue.push(exchange, claim, self.now);
                 self.exchanges[exchange].state = State::Waiting(key);
             }
             Err(refusal) => {
                 assert!(match refusal {
                     Refusal::QueueFull => full && !again,
                     Refusal::NoEndpoint => {
-                        self.fleet.may_refuse(&self.pool.snapshot(self.now));
+                        self.fleet.may_refuse(&claim.avoid, &self.pool.snapshot(self.now));
                         true
                     }
                     _ => false,
@@ -66,6 +67,7 @@ impl World {
                 Directive::Forget { endpoint } => {
                     let left = |each: &&Connection| each.endpoint == endpoint && !matches!(each.role, Role::Closed);
                     self.fleet.forgotten(endpoint, self.connections.iter().filter(left).count());
+                    self.queue.forget(endpoint);
                 }
                 Directive::Ejected { endpoint, .. } => self.fleet.ejected(endpoint),
                 Directive::Returned { endpoint } => self.fleet.returned(endpoint),
@@ -89,7 +91,7 @@ impl World {
                     self.travel(link, 0, Event::Connected(link));
                 }
                 Directive::Grant { waiter, lease } => {
-                    self.queue.serve(waiter);
+                    self.queue.serve(waiter, lease.endpoint);
                     // It may have hung up in the same moment.
                     if self.random.one_in(40) {
                         self.exchanges[waiter].state = State::Gone;
@@ -103,8 +105,8 @@ impl World {
                     match refusal {
                         Refusal::QueueTimeout => self.queue.expire(waiter, self.config.queue.timeout, self.now),
                         _ => {
-                            self.fleet.may_refuse(&self.pool.snapshot(self.now));
-                            self.queue.serve(waiter);
+                            let avoid = self.queue.leave(waiter);
+                            self.fleet.may_refuse(&avoid, &self.pool.snapshot(self.now));
                         }
                     }
                     self.exchanges[waiter].state = State::Refused;
@@ -113,7 +115,7 @@ impl World {
                     assert_eq!(self.connections[connection.link].endpoint, endpoint);
                     let idle = matches!(self.connections[connection.link].role, Role::Idle);
                     assert!(idle, "closed while in use");
-                    assert!(connection.owed.is_none() || self.gone(connection.link), "closed with a fence unsent");
+                    assert!(connection.owed.is_none(), "closed with a fence unsent");
                     self.close(connection.link);
                 }
                 Directive::GrantShare { .. } | Directive::CloseShared { .. } => {
@@ -137,8 +139,7 @@ impl World {
 
     /// Sends the request.
     fn granted(&mut self, exchange: usize, lease: Lease<Upstream>) {
-        let (facts, (lease, mut upstream)) = ((lease.idle_for, lease.kept, lease.used), lease.split());
-        let (idle_for, kept, _) = facts;
+        let (idle_for, kept, (lease, mut upstream)) = (lease.idle_for, lease.kept, lease.split());
         let link = upstream.link;
         assert!(matches!(self.connections[link].role, Role::Idle), "two exchanges on one connection");
         let (idempotent, has_body, script) = {
@@ -147,9 +148,9 @@ impl World {
         };
         let stale = idle_for > self.config.connections.reprove_after;
         let front = match upstream.owed.take() {
-            // PHP may leave a body unread in part.
-            owed if kept && has_body => Front::Twice(owed),
             Some(finished) => Front::Fence(finished),
+            // PHP may leave a body unread in part.
+            None if kept && has_body => Front::Twice,
             None if kept && (stale || !idempotent) => Front::GetValues,
             None => Front::Nothing,
         };
@@ -159,7 +160,10 @@ impl World {
         self.leased[host] += 1;
         let application = &self.applications[host];
         let free = application.is_waiting_on(link) || application.has_ended(link) || self.gone(link);
-        assert!(free || !kept || front.is_fence(), "leased while its worker is at work");
+        let rides = front.is_fence();
+        assert!(free || !kept || rides, "leased while its worker is at work");
+        assert_eq!(lease.unproven, rides);
+        assert!(!rides || (idempotent && !has_body), "sent to a worker that may be busy, and may not be sent again");
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         let (id, keep) = (self.next_id, kept && !has_body);
         self.enter(link, Role::Leased(exchange));
@@ -171,9 +175,12 @@ impl World {
         if held.is_none() {
             self.ask(link, request);
         }
-        self.exchanges[exchange].state = State::Leased { lease, link, reply, held, keep, spell };
+        self.exchanges[exchange].state = State::Leased { lease, link, reply, held, keep, spell, rides };
         self.after(self.config.timeouts.first_byte.expect("set"), Event::FirstByteTimeout(exchange, spell));
         self.after(WATCH_AFTER, Event::Watch(exchange, spell));
+        if rides {
+            self.after(RIDE_AT_MOST, Event::Busy(exchange, spell));
+        }
         self.read(link);
     }
 
@@ -247,6 +254,15 @@ impl World {
             && reply.proof_due()
         {
             self.pool.fence_late(self.connections[*link].endpoint, self.now);
+        }
+    }
+
+    /// The worker is still at work behind the response before.
+    pub(super) fn busy(&mut self, exchange: usize, spell: u64) {
+        let busy = matches!(&self.exchanges[exchange].state,
+            State::Leased { spell: now, reply, .. } if *now == spell && reply.proof_due());
+        if busy {
+            self.fail(exchange, Kind::Busy);
         }
     }
 
@@ -451,7 +467,7 @@ impl World {
     /// The exchange broke: again on another connection, or over.
     fn fail(&mut self, exchange: usize, kind: Kind) {
         let state = std::mem::replace(&mut self.exchanges[exchange].state, State::Failed);
-        let State::Leased { lease, link, reply, held, .. } = state else { panic!("no lease: {state:?}") };
+        let State::Leased { lease, link, reply, held, rides, .. } = state else { panic!("no lease: {state:?}") };
         let phase = match () {
             () if reply.started() => Phase::Responding,
             () if held.is_some() => Phase::Unsent,
@@ -459,23 +475,33 @@ impl World {
             () => Phase::Sent,
         };
         let failure = Failure { origin: Origin::Application, kind, phase, position: String::new() };
+        let ended_before = rides && phase == Phase::Unproven && failure.kind == Kind::Closed;
+        let endpoint = lease.endpoint;
         self.close(link);
-        self.pool.discard(lease, failure.closed(), failure.leaves_worker_busy(), self.now);
+        if ended_before {
+            self.pool.fence_unanswered(endpoint);
+            self.pool.discard(lease, Closed::Application, false, self.now);
+        } else {
+            self.pool.discard(lease, failure.closed(), failure.leaves_worker_busy(), self.now);
+        }
         let asked = &mut self.exchanges[exchange];
+        let mut claim = Claim { again: true, ..Claim::default() };
         let again = match failure.retry(asked.idempotent) {
             Some(RetryReason::Unproven) => {
-                asked.unproven += 1;
+                asked.unproven += u32::from(!ended_before);
                 asked.unproven <= 3
             }
             Some(RetryReason::Idempotent) => {
                 asked.attempts += 1;
-                asked.attempts <= 1
+                claim.avoid = vec![endpoint];
+                asked.attempts <= 1 && self.pool.has_other(&[endpoint])
             }
+            Some(RetryReason::Busy) => true,
             None => false,
         };
         if again {
             self.obey();
-            self.want(exchange, true);
+            self.want(exchange, claim);
         }
     }
 

@@ -1,17 +1,19 @@
-//! Fences that go with the next request, and what becomes of those that none takes along.
+//! Fences that go in front of a request, and where they do not.
 
 use super::*;
 
 impl World {
-    /// Fences that are answered at once, until one may be put off. How many.
+    /// Fences that are answered at once, until one may go in front of a request. How many.
     fn trust(&mut self, connection: u32) -> u32 {
         for count in 0..1000 {
-            if self.may_defer(connection) {
+            self.arrive_repeatable(9000);
+            let may = self.may_defer(connection);
+            if may {
+                self.leave(9000);
                 self.did();
                 return count;
             }
             self.finish(connection);
-            self.arrive(1);
         }
         panic!("never trusted");
     }
@@ -23,6 +25,7 @@ impl World {
         may
     }
 
+    /// The exchange has ended, and the one that waits takes the fence along.
     fn defer(&mut self, connection: u32) {
         let (lease, same) = self.leases.remove(&connection).unwrap().split();
         assert!(self.pool.may_defer(&lease, self.now));
@@ -32,18 +35,69 @@ impl World {
 }
 
 #[test]
-fn a_fence_may_go_with_the_next_request_once_many_have_been_answered_at_once() {
+fn a_fence_may_go_in_front_of_a_request_once_many_have_been_answered_at_once() {
     let mut world = world(2, "connections: {per_endpoint: 1}");
     world.leased(2);
     assert_eq!(world.trust(1), 100);
+    world.arrive_repeatable(1);
+    assert!(world.may_defer(1));
     assert!(!world.may_defer(2), "another endpoint has to show it itself");
-    let mut careful = super::world(1, "connections: {fence: always}");
+    let mut careful = super::world(1, "connections: {fence: always, per_endpoint: 1}");
     careful.leased(1);
     (0..200).for_each(|_| {
+        careful.arrive_repeatable(1);
         assert!(!careful.may_defer(1));
         careful.finish(1);
-        careful.arrive(1);
     });
+}
+
+#[test]
+fn where_nobody_waits_a_worker_proves_itself_first() {
+    let mut world = world(1, "connections: {per_endpoint: 1}");
+    world.leased(1);
+    world.trust(1);
+    assert!(!world.may_defer(1));
+    world.arrive_repeatable(1);
+    world.defer(1);
+    assert_eq!(world.did(), ["grant 1 c1 unproven"]);
+    assert!(!world.may_defer(1));
+}
+
+#[test]
+fn a_request_that_may_not_be_repeated_waits_for_the_proof() {
+    let mut world = world(1, "connections: {per_endpoint: 1}");
+    world.leased(1);
+    world.trust(1);
+    world.arrive(1);
+    world.arrive_repeatable(2);
+    assert!(!world.may_defer(1), "not even for one behind it");
+    world.settle(1);
+    world.did();
+    world.checkin(1);
+    assert_eq!(world.did(), ["grant 1 c1"]);
+    world.defer(1);
+    assert_eq!(world.did(), ["grant 2 c1 unproven"]);
+}
+
+#[test]
+fn nobody_is_sent_behind_a_fence_beside_a_worker_that_is_free() {
+    let mut world = world(2, "connections: {per_endpoint: 2}");
+    world.leased(4); // c1 c3 on endpoint 0, c2 c4 on endpoint 1
+    world.trust(1);
+    let member = |port: u16, near| {
+        let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
+        Member { address, weight: 1, near, leaving: false }
+    };
+    world.pool.set_members(&[member(9000, true), member(9001, false)], world.now);
+    world.discard(3, Closed::Gone, false);
+    world.finish(2);
+    world.did();
+    // One that waits for a better connection, beside one that rests.
+    world.arrive_repeatable(1);
+    assert_eq!(world.did(), ["open 0"]);
+    assert!(!world.may_defer(1));
+    world.finish(1);
+    assert_eq!(world.did(), ["grant 1 c1"]);
 }
 
 #[test]
@@ -56,79 +110,16 @@ fn one_late_fence_ends_the_trust_for_ten_minutes() {
     world.checkin(1);
     world.arrive(1);
     (0..300).for_each(|_| {
+        world.arrive_repeatable(1);
         assert!(!world.may_defer(1));
         world.finish(1);
-        world.arrive(1);
     });
     world.pass(601 * SECOND);
     world.trust(1);
+    world.arrive_repeatable(1);
+    assert!(world.may_defer(1));
     world.pool.fence_late(0, world.now); // one that went with a request
     assert!(!world.may_defer(1));
-}
-
-#[test]
-fn a_connection_that_owes_its_fence_goes_to_the_oldest_waiter_or_rests_ready_for_the_next() {
-    let mut world = world(1, "connections: {per_endpoint: 1}");
-    world.leased(1);
-    world.trust(1);
-    world.arrive(2);
-    world.defer(1);
-    assert_eq!(world.did(), ["grant 2 c1"]);
-    world.defer(1);
-    world.pass(4 * MS);
-    world.arrive(3);
-    assert_eq!(world.did(), ["grant 3 c1"]);
-    world.pass(SECOND);
-    assert!(world.did().is_empty(), "whoever was leased it sends the fence");
-}
-
-#[test]
-fn a_fence_that_no_request_takes_along_is_sent_soon() {
-    let mut world = world(1, "connections: {per_endpoint: 2}");
-    world.leased(2);
-    world.trust(2);
-    world.defer(1);
-    world.pass(2 * MS);
-    world.defer(2);
-    world.pass(3 * MS);
-    assert_eq!(world.did(), ["probe c1"]);
-    world.pass(2 * MS);
-    assert_eq!(world.did(), ["probe c2"]);
-    world.checkin(1);
-    world.checkin(2);
-    world.pass(30 * MS);
-    assert!(world.did().is_empty(), "and only once");
-}
-
-#[test]
-fn what_comes_on_a_connection_that_owes_its_fence_is_not_its_end() {
-    let mut world = world(1, "");
-    world.leased(1);
-    world.trust(1);
-    world.defer(1);
-    let key = world.pool.idle_mut().next().unwrap().0;
-    // A script may write behind its response; to close the connection would end it.
-    assert!(world.pool.lost(key, world.now).is_none());
-    world.obey();
-    assert_eq!(world.did(), ["probe c1"]);
-    world.unsettled(1);
-    assert_eq!(world.count(0, ConnectionState::Idle), 0);
-}
-
-#[test]
-fn a_connection_that_owes_its_fence_is_fenced_before_it_is_closed() {
-    let mut world = world(1, "connections: {surplus_idle: 0s}");
-    world.leased(2);
-    world.trust(2);
-    world.defer(1);
-    world.defer(2);
-    world.pass(MS);
-    assert!(world.did().is_empty(), "not even as a surplus");
-    world.drain();
-    assert_eq!(world.did(), ["probe c1", "probe c2"]);
-    world.checkin(1);
-    world.checkin(2);
-    assert_eq!(world.did(), ["close c1 drain", "close c2 drain"]);
 }
 
 #[test]
@@ -136,34 +127,59 @@ fn a_lease_that_nobody_took_still_owes_its_fence() {
     let mut world = world(1, "connections: {per_endpoint: 1}");
     world.leased(1);
     world.trust(1);
-    world.arrive(2);
+    world.arrive_repeatable(2);
+    world.arrive_repeatable(3);
     world.defer(1);
     world.untouched(1);
-    world.did();
-    world.pass(5 * MS);
-    assert_eq!(world.did(), ["probe c1"]);
+    assert_eq!(world.did(), ["grant 2 c1 unproven", "probe c1"]);
     world.checkin(1);
-    world.arrive(3);
-    world.settle(1);
-    world.checkin(1);
-    world.pass(5 * MS);
     assert_eq!(world.did(), ["grant 3 c1"], "and not once it has been answered");
 }
 
 #[test]
-fn a_connection_that_is_to_end_is_fenced_at_once() {
-    let mut world = world(1, "connections: {max_requests: 200}");
+fn a_waiter_that_has_left_meanwhile_leaves_the_fence_to_itself() {
+    let mut world = world(1, "connections: {per_endpoint: 1}");
     world.leased(1);
     world.trust(1);
-    for _ in 0..98 {
-        world.defer(1);
-        world.arrive(1);
-    }
-    assert!(world.may_defer(1));
+    world.arrive_repeatable(2);
+    let (lease, same) = world.leases.remove(&1).unwrap().split();
+    assert!(world.pool.may_defer(&lease, world.now));
+    world.leave(2);
+    world.pool.defer(lease, same, world.now);
+    world.obey();
+    assert_eq!(world.did(), ["probe c1"]);
+    world.checkin(1);
+    assert_eq!(world.idle(), 1);
+}
+
+#[test]
+fn a_connection_that_is_to_end_is_fenced_first() {
+    let mut world = world(1, "connections: {max_requests: 102, per_endpoint: 1}");
+    world.leased(1);
+    assert_eq!(world.trust(1), 100);
+    world.arrive_repeatable(1);
     world.defer(1);
-    world.arrive(1);
-    assert!(!world.may_defer(1));
+    world.arrive_repeatable(2);
     world.did();
-    world.finish(1);
-    assert_eq!(world.did(), ["close c1 max_requests"]);
+    assert!(!world.may_defer(1));
+    world.settle(1);
+    world.checkin(1);
+    assert_eq!(world.did()[0], "close c1 max_requests");
+}
+
+#[test]
+fn the_place_of_a_worker_that_was_found_busy_stays_taken() {
+    let mut world = world(1, "connections: {per_endpoint: 2}");
+    world.leased(2);
+    world.trust(1);
+    world.arrive_repeatable(1);
+    world.defer(1);
+    world.pool.fence_late(0, world.now);
+    world.discard(1, Closed::Busy, true);
+    assert_eq!(world.count(0, ConnectionState::Settling), 1);
+    world.did();
+    world.again(1);
+    assert_eq!(world.did(), ["open 0"], "in its place, where a handshake finds out");
+    world.finish(2);
+    assert_eq!(world.did(), ["grant 1 c2"]);
 }

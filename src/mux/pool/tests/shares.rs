@@ -425,7 +425,8 @@ fn one_that_waits_again_goes_before_others() {
     let mut office = office(1, "max_requests_in_flight: 1, per_endpoint: 1", "");
     office.arrive(1..=2);
     office.join(SAYS_MANY);
-    let Ok(Arrival::Wait(key)) = office.pool.arrive(true, || 3, office.now) else { panic!("nothing is free") };
+    let again = Claim { again: true, ..Claim::default() };
+    let Ok(Arrival::Wait(key)) = office.pool.arrive(again, || 3, office.now) else { panic!("nothing is free") };
     office.waiting.insert(3, key);
     office.did();
     office.finish([1]);

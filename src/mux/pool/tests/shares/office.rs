@@ -42,7 +42,7 @@ impl Office {
 
     pub(super) fn arrive(&mut self, waiters: impl IntoIterator<Item = u32>) {
         for waiter in waiters {
-            match self.pool.arrive(false, || waiter, self.now) {
+            match self.pool.arrive(Claim::default(), || waiter, self.now) {
                 Ok(Arrival::Share(share)) => self.granted(waiter, share),
                 Ok(Arrival::Wait(key)) => _ = self.waiting.insert(waiter, key),
                 Ok(Arrival::Lease(_)) => panic!("connections are shared"),
