@@ -63,6 +63,7 @@ tables! {
     a_client_that_sends_again_by_itself_executes_nothing_twice: breaks::clients;
     error_pages_of_web_servers_apply: handling::error_pages;
     failures_look_as_the_web_server_shows_them: handling::plain_failures;
+    reasons_are_told_and_web_servers_live_on: handling::reasons;
     stale_caches_and_next_upstreams_apply: handling::next_and_stale;
     timeouts_of_web_servers_govern: handling::timeouts;
     refusals_come_at_once: refusals::at_once;

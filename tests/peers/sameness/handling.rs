@@ -84,6 +84,28 @@ pub(crate) fn plain_failures() -> Vec<Case> {
     ]
 }
 
+/// Why it is so stands in the web server's log, and the web server lives on.
+pub(crate) fn reasons() -> Vec<Case> {
+    let told = |name: &str| {
+        Case::new(name).on(nginx()).on(nginx_kept()).status(502).does(|side| {
+            let answer = ask(side.address(), &get("/die.php"));
+            let told = || !side.is_through() || side.log().contains("FastCGI sent in stderr: \"fcgimux: ");
+            let told = eventually(Duration::from_secs(5), told);
+            [answer].into_iter().collect::<Seen>().and("the reason is told", told)
+        })
+    };
+    vec![
+        told("the reason of a worker's death"),
+        told("the reason where php-fpm is down").before(|_| Application::nobody()),
+        Case::new("requests behind a failure")
+            .everywhere()
+            .ask(get("/die.php"))
+            .ask(get("/ok.php"))
+            .ask(post("/env.php", "a=1"))
+            .runs(3),
+    ]
+}
+
 /// nginx's other mechanisms.
 pub(crate) fn next_and_stale() -> Vec<Case> {
     let stale = |name: &str| Case::new(name).on(nginx().top(STORE).pass(STALE)).shows("ok\n");

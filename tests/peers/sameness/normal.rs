@@ -1,6 +1,6 @@
 //! Nothing fails: everything looks as it does without fcgimux.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use super::{
     case::Case,
@@ -9,8 +9,10 @@ use super::{
     site::{Kind, apache, caddy, haproxy, lighttpd, nginx, nginx_kept, nginx_unbuffered},
     stage::{Application, Side},
 };
+use crate::support::{eventually, fcgi::Call};
 
 const MIB: usize = 1 << 20;
+const SOON: Duration = Duration::from_secs(5);
 
 fn everywhere(name: &str, asks: impl IntoIterator<Item = Request>) -> Case {
     asks.into_iter().fold(Case::new(name).everywhere(), Case::ask)
@@ -149,6 +151,13 @@ pub(crate) fn clients() -> Vec<Case> {
             .on(nginx_unbuffered())
             .on(caddy())
             .runs(1),
+        Case::new("a request whose client leaves before there is a worker")
+            .before(|theme| Application::php(theme, |php| php.set("pm.max_children", "1"), |mux| mux))
+            .script("slow.php", "usleep(700000); echo 'slow';")
+            .script("cron.php", "echo 'cron';")
+            .does(leaves_while_waiting)
+            .in_turn()
+            .unledgered(),
         Case::new("more requests than workers")
             .before(|theme| Application::php(theme, |php| php.set("pm.max_children", "2"), |mux| mux))
             .on(nginx())
@@ -158,6 +167,18 @@ pub(crate) fn clients() -> Vec<Case> {
             .in_turn()
             .runs(12),
     ]
+}
+
+/// Behind one that keeps the only worker busy; other than php-fpm, fcgimux knows that nobody waits for it any more.
+fn leaves_while_waiting(side: &Side<'_>) -> Seen {
+    let mut busy = side.connect();
+    busy.send(&Call::get(&side.script("slow.php")).last().bytes());
+    assert!(eventually(SOON, || side.has_noted("run GET slow.php")), "the worker is busy");
+    side.connect().send(&Call::get(&side.script("cron.php")).last().bytes());
+    assert!(busy.reply(SOON).ended);
+    let next = side.connect().call(&Call::get(&side.script("ok.php")).last(), SOON);
+    assert_eq!(side.has_noted("run GET cron.php"), !side.is_through());
+    Seen::default().and("the next", next.text())
 }
 
 /// Twelve clients at once.

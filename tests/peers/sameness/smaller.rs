@@ -52,15 +52,6 @@ pub(crate) fn records() -> Vec<Case> {
                 Seen::of_reply(&replies[1]).and("the second", replies[2].text())
             })
             .runs(2),
-        Case::new("two requests of one id in one write")
-            .does(|side| {
-                let mut connection = side.connect();
-                let bytes = Call::post(&side.script("env.php"), "abc").bytes();
-                connection.send(&[bytes.clone(), bytes].concat());
-                let first = connection.reply(SOON);
-                Seen::of_reply(&first).and("the second", connection.reply(SOON).text())
-            })
-            .runs(2),
         Case::new("100 requests on a connection")
             .does(|side| {
                 let mut connection = side.connect();

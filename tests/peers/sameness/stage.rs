@@ -166,6 +166,17 @@ impl Side<'_> {
         self.mux
     }
 
+    /// What the web server has logged.
+    #[track_caller]
+    pub(crate) fn log(&self) -> String {
+        self.server.as_ref().expect("a web server").log()
+    }
+
+    /// Whether a script has noted this, or been executed: "run GET env.php".
+    pub(crate) fn has_noted(&self, words: &str) -> bool {
+        self.ledger().contains(words)
+    }
+
     fn ledger(&self) -> String {
         let text = fs::read_to_string(self.root.join("ledger")).unwrap_or_default();
         let mut lines: Vec<_> = text.lines().collect();
