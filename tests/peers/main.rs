@@ -17,6 +17,7 @@ mod multiplex;
 mod page;
 mod real_applications;
 mod reload;
+mod sameness;
 mod scopes;
 mod smuggling;
 mod status;
