@@ -3,6 +3,7 @@
 
 mod admin;
 mod applications;
+mod behind;
 mod command;
 mod discovery;
 mod discovery_kubernetes;
@@ -16,6 +17,7 @@ mod multiplex;
 mod page;
 mod real_applications;
 mod reload;
+mod sameness;
 mod scopes;
 mod smuggling;
 mod status;

@@ -1,7 +1,7 @@
 //! The pool page in a real browser, and `fcgimux top`: what they show of a running pool under load.
 #![allow(clippy::disallowed_methods, reason = "real sockets and real peers need the real clock")]
 
-mod browser;
+pub(crate) mod browser;
 mod cost;
 mod figures;
 mod saturated;
