@@ -69,7 +69,7 @@ pub const KEYS: &[Key] = &[
     key(
         "pools.*.connections.fence",
         "adaptive",
-        "whether a used connection proves its worker free always before, or mostly with, the next request",
+        "whether a used connection proves its worker free always before, or under load with, the next request",
     ),
     key(
         "pools.*.connections.reprove_after",
@@ -105,6 +105,11 @@ pub const KEYS: &[Key] = &[
     ),
     key("pools.*.queue.depth", "1024", "exchanges that may wait; one more is answered 503"),
     key("pools.*.queue.timeout", "10s", "an exchange that waits for longer is answered 503"),
+    key(
+        "pools.*.queue.abandoned",
+        "drop",
+        "whether a request whose client leaves while it waits is run all the same, or dropped; php-fpm only",
+    ),
     key("pools.*.timeouts.connect", "1s", "a connection must be open after so long"),
     key("pools.*.timeouts.prove", "5s", "an application must answer the handshake within so long"),
     key(

@@ -170,7 +170,7 @@ mod tests {
                 "line 6: pools.php.endpoints[0].dns: `php` has no port; write a name and a port, such as php:9000",
                 "line 8: pools.php.queue.depth: 0 is out of range; write 1 to 1000000",
                 "line 9: pools.php.queue.timeout: 10 has no unit; write a duration such as 5s (units: ms, s, m, h, d)",
-                "line 10: pools.php.queue.size: unknown key; known here: depth, timeout",
+                "line 10: pools.php.queue.size: unknown key; known here: depth, timeout, abandoned",
             ]
         );
     }

@@ -222,7 +222,8 @@ pub enum Multiplex {
 pub enum Fence {
     /// At once; the connection is used again when it has been answered.
     Always,
-    /// With the next request, in the same write, as long as an endpoint's fences are answered at once.
+    /// With a request that waits and may be repeated, in the same write, where no worker that has proved itself free is to
+    /// be had and the endpoint's fences are answered at once; otherwise at once.
     Adaptive,
 }
 
@@ -231,6 +232,16 @@ pub struct Queue {
     /// Waiters at most; one more is refused.
     pub depth: u32,
     pub timeout: Duration,
+    pub abandoned: OnAbandoned,
+}
+
+/// What becomes of a request whose client leaves while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAbandoned {
+    /// It is never sent.
+    Drop,
+    /// It is executed in its turn, and its response thrown away.
+    Run,
 }
 
 /// What a web server gets where its application cannot be reached, or breaks off before the first byte of a response.

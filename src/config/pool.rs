@@ -44,6 +44,10 @@ pub(super) fn pool(name: &str, section: &Section<'_>) -> Pool {
         let body = section.section("body");
         let given = ["memory", "directory"].into_iter().filter(|name| body.has(name));
         given.for_each(|name| body.complain(name, "only for `application: php-fpm`; remove it"));
+        let queue = section.section("queue");
+        if queue.has("abandoned") {
+            queue.complain("abandoned", "only for `application: php-fpm`; remove it");
+        }
         let given = ["reuse_after_body", "status", "ping"].into_iter().filter(|name| section.has(name));
         given.for_each(|name| section.complain(name, "only for `application: php-fpm`; remove it"));
     }
@@ -116,6 +120,7 @@ fn queue(section: &Section<'_>) -> Queue {
     Queue {
         depth: section.value("depth", value::small_count(1..=QUEUE_AT_MOST)),
         timeout: section.value("timeout", value::duration(SOME_TIME)),
+        abandoned: section.value("abandoned", Word::read),
     }
 }
 

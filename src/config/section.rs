@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn the_known_keys_of_a_section_come_from_the_table() {
         assert_eq!(known_keys(""), ["listeners", "pools", "admin", "log", "zone", "dns", "threads", "drain"]);
-        assert_eq!(known_keys("pools.*.queue"), ["depth", "timeout"]);
+        assert_eq!(known_keys("pools.*.queue"), ["depth", "timeout", "abandoned"]);
         let origins = ["dns", "srv", "service", "port", "address", "socket", "file", "weight", "zone"];
         assert_eq!(known_keys("pools.*.endpoints[]"), origins);
     }

@@ -115,13 +115,17 @@ pub(super) fn pool_tree(pool: &Pool, secrets: Secrets) -> Node {
         ("attempts", or_off((pool.retry.attempts > 0).then_some(pool.retry.attempts), count)),
         ("budget", Node::text(percent_text(pool.retry.budget))),
     ]);
+    let mut queue = vec![("depth", count(pool.queue.depth)), ("timeout", duration(pool.queue.timeout))];
+    if pool.application == Application::PhpFpm {
+        queue.push(("abandoned", Node::text(pool.queue.abandoned.word())));
+    }
     let mut entries = vec![
         ("application", Node::text(pool.application.word())),
         ("endpoints", Node::List(pool.endpoints.iter().map(source_tree).collect())),
         ("discovery", Node::map([("refresh", duration(pool.discovery.refresh))])),
         ("slow_start", or_off(pool.slow_start, duration)),
         ("connections", connections_tree(&pool.connections, pool.application)),
-        ("queue", Node::map([("depth", count(pool.queue.depth)), ("timeout", duration(pool.queue.timeout))])),
+        ("queue", map(queue)),
         ("timeouts", timeouts_tree(&pool.timeouts)),
         ("on_failure", Node::text(pool.on_failure.word())),
         ("params", params_tree(&pool.params, secrets)),
@@ -366,6 +370,7 @@ pools:
     status: {port: 9001, path: /s}
     ping: {path: /ping, interval: 1s}
     connections: {heartbeat: off, yield_after: off, max_age: off, max_requests: 500, fence: always, reprove_after: 0s, surplus_idle: 0s}
+    queue: {abandoned: run}
     timeouts: {first_byte: off, between_bytes: off, exchange: 90m}
     params:
       deny: []
@@ -430,7 +435,7 @@ drain: {deadline: 0s}
     fn small_sections_stand_on_one_line() {
         let yaml = from(EVERYTHING).to_yaml();
         assert!(yaml.starts_with("listeners:\n  - socket: /run/a.sock\n    mode: \"0600\"\n"), "{yaml}");
-        assert!(yaml.contains("\n    queue: {depth: 1024, timeout: 10s}\n"), "{yaml}");
+        assert!(yaml.contains("\n    queue: {depth: 1024, timeout: 10s, abandoned: drop}\n"), "{yaml}");
         assert!(yaml.contains("\nadmin: {listen: off, verbs: \"on\"}\n"), "{yaml}");
     }
 

@@ -1,6 +1,6 @@
 //! Settings that are one word out of a few.
 
-use super::{Application, Fence, LogFormat, LogLevel, Multiplex, OnDenied, OnFailure, Verbs, node::Node};
+use super::{Application, Fence, LogFormat, LogLevel, Multiplex, OnAbandoned, OnDenied, OnFailure, Verbs, node::Node};
 
 pub(super) trait Word: Copy + PartialEq + 'static {
     /// Every word that may be written, with what it means.
@@ -41,6 +41,10 @@ impl Word for OnDenied {
 
 impl Word for OnFailure {
     const WORDS: &'static [(&'static str, Self)] = &[("hang_up", Self::HangUp), ("respond", Self::Respond)];
+}
+
+impl Word for OnAbandoned {
+    const WORDS: &'static [(&'static str, Self)] = &[("drop", Self::Drop), ("run", Self::Run)];
 }
 
 impl Word for Fence {
@@ -102,6 +106,7 @@ mod tests {
         every_word_is_read_back(&[Fence::Always, Fence::Adaptive]);
         every_word_is_read_back(&[OnDenied::Refuse, OnDenied::Strip]);
         every_word_is_read_back(&[OnFailure::HangUp, OnFailure::Respond]);
+        every_word_is_read_back(&[OnAbandoned::Drop, OnAbandoned::Run]);
         every_word_is_read_back(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug]);
         every_word_is_read_back(&[Verbs::Off, Verbs::Loopback, Verbs::On]);
         every_word_is_read_back(&[LogFormat::Json, LogFormat::Text]);

@@ -132,6 +132,12 @@ impl Failure {
         }
     }
 
+    /// The client has left, or the web server, as either may at any time: nothing is wrong.
+    pub fn is_leave(&self) -> bool {
+        let kind = matches!(self.kind, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted);
+        self.origin == Origin::WebServer && kind
+    }
+
     /// What is noted of the connection.
     pub fn closed(&self) -> Closed {
         match (self.origin, &self.kind) {

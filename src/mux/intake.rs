@@ -514,6 +514,7 @@ impl<B: Default> Intake<B> {
             Current::Ignore => None,
             Current::Params(id) => {
                 if let Some(open) = self.requests.get_mut(id) {
+                    open.touched = true;
                     open.params.extend_from_slice(&bytes[..len]);
                 }
                 None

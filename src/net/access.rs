@@ -84,7 +84,7 @@ impl Site {
         true
     }
 
-    /// One line for an exchange that broke, also where it is sent again.
+    /// One line for an exchange that broke, also where it is sent again; none above `debug` for a client that left.
     pub(super) fn note_broken(&self, request: &Request, course: &Course, failure: &Failure) {
         let facts = course.facts.as_ref();
         if failure.origin != Origin::WebServer {
@@ -92,18 +92,24 @@ impl Site {
             self.pool.metrics.failed(failure.outcome().label(), endpoint, failure);
         }
         let trace = request.trace();
-        tracing::warn!(
-            pool = self.pool.name,
-            endpoint = facts.map(|facts| tracing::field::display(&facts.target)),
-            connection_age = facts.map(|facts| seconds(facts.age)),
-            connection_requests = facts.map(|facts| facts.used),
-            phase = ?failure.phase,
-            method = request.method(),
-            script = &*request.script(),
-            trace_id = trace.map(|trace| trace.trace_id),
-            span_id = trace.map(|trace| trace.span_id),
-            "exchange broke: {failure}"
-        );
+        // The level of a line cannot be a variable.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    pool = self.pool.name,
+                    endpoint = facts.map(|facts| tracing::field::display(&facts.target)),
+                    connection_age = facts.map(|facts| seconds(facts.age)),
+                    connection_requests = facts.map(|facts| facts.used),
+                    phase = ?failure.phase,
+                    method = request.method(),
+                    script = &*request.script(),
+                    trace_id = trace.map(|trace| trace.trace_id),
+                    span_id = trace.map(|trace| trace.span_id),
+                    "exchange broke: {failure}"
+                )
+            };
+        }
+        if failure.is_leave() { line!(debug) } else { line!(warn) }
     }
 
     /// A line for the first request of a pool that changes its worker for all behind it, or would have.

@@ -1,6 +1,7 @@
 //! One request from its arrival to its end: a connection for it, an attempt, another one if need be, an answer.
 
 use super::{
+    abandoned::{Abandoned, Turn},
     access::Afterwards,
     channel::Place,
     clock,
@@ -10,7 +11,7 @@ use super::{
     pool::{Carrier, Facts, Leased, Waiting, Wanted},
     scratch,
     serve::Site,
-    settle,
+    settle::GiveBack,
     sharing::{Break, Sharing},
     spool::Spool,
     upload::Replay,
@@ -18,7 +19,7 @@ use super::{
     webserver::{Downstream, Told},
 };
 use crate::{
-    config::{Application, OnFailure},
+    config::{Application, OnAbandoned, OnFailure},
     mux::{
         Request,
         channel::Opening,
@@ -26,7 +27,6 @@ use crate::{
         label::{Closed, Outcome, Refusal, RetryReason},
         pool::Claim,
         refuse::{Refused, Status, put_response},
-        reply::Finished,
         request::{Framing, Front, question},
     },
     wire::{Kind as RecordKind, ProtocolStatus, Role},
@@ -86,6 +86,7 @@ impl Site {
         loop {
             let carrier = match self.lease(web, job.id(), &claim).await {
                 Ok(carrier) => carrier,
+                Err(NoLease::Left(told, turn)) => return self.left(web, job, &told, turn),
                 Err(no_lease) => {
                     return match first.filter(|_| matches!(no_lease, NoLease::Refused(_))) {
                         // 503 would say that it was not executed.
@@ -160,16 +161,43 @@ impl Site {
             Ok(Wanted::Waiting(waiting)) => waiting,
             Err(refusal) => return Err(NoLease::Refused(refusal)),
         };
-        let carrier = self.wait(web, id, &mut waiting).await?;
+        let carrier = match self.wait(web, id, &mut waiting).await {
+            Ok(carrier) => carrier,
+            Err(NoLease::Told(told)) if told.is_leave() && self.runs_abandoned(claim) => {
+                return Err(NoLease::Left(told, Box::new(Turn::Waiting(waiting))));
+            }
+            Err(no_lease) => return Err(no_lease),
+        };
         // The web server may have gone in the moment in which its turn came, or before it was watched.
         if web.lock().is_gone() {
+            let told = Told::Gone(Kind::Closed);
             match carrier {
+                Carrier::Leased(leased) if self.runs_abandoned(claim) => {
+                    return Err(NoLease::Left(told, Box::new(Turn::Leased(leased))));
+                }
                 Carrier::Leased(leased) => leased.untouched(),
                 Carrier::Place(place) => drop(place),
             }
-            return Err(NoLease::Told(Told::Gone(Kind::Closed)));
+            return Err(NoLease::Told(told));
         }
         Ok(carrier)
+    }
+
+    /// A request whose client leaves while it waits is executed all the same. Not one that was sent before.
+    fn runs_abandoned(&self, claim: &Claim) -> bool {
+        self.pool.application == Application::PhpFpm
+            && !claim.again
+            && self.pool.config().queue.abandoned == OnAbandoned::Run
+    }
+
+    /// Its client has left, and it is executed without it.
+    fn left(&self, web: &Downstream, job: Job, told: &Told, turn: Box<Turn>) -> Ended {
+        let id = job.id();
+        self.conclude(&job, Outcome::Gone);
+        self.answer_abort(web, id, matches!(told, Told::Aborted));
+        let Job { request, outgoing, .. } = job;
+        Abandoned { pool: self.pool.clone(), request, outgoing }.start(*turn);
+        Ended::Answered(id)
     }
 
     async fn wait(&self, web: &Downstream, id: u16, waiting: &mut Waiting) -> Result<Carrier, NoLease> {
@@ -210,7 +238,7 @@ impl Site {
                 let (origin, kind, phase) = (Origin::Application, Kind::Stalled, Phase::Unsent);
                 return self.fail(web, job, &Failure { origin, kind, phase, position });
             }
-            NoLease::Told(told) => {
+            NoLease::Told(told) | NoLease::Left(told, _) => {
                 self.conclude(job, Outcome::Gone);
                 self.answer_abort(web, job.id(), matches!(told, Told::Aborted));
             }
@@ -463,6 +491,8 @@ fn give_back(web: &Downstream, id: u16, back: GiveBack) {
 enum NoLease {
     Refused(Refusal),
     Told(Told),
+    /// The client has left, and the request is executed all the same.
+    Left(Told, Box<Turn>),
 }
 
 enum Attempt {
@@ -471,33 +501,6 @@ enum Attempt {
     Failed(Failure),
     /// Must be: its worker was not free for it, or had gone, because of the exchange before.
     Elsewhere(RetryReason),
-}
-
-/// A connection behind a whole response.
-struct GiveBack {
-    leased: Leased,
-    /// It was asked to stay open.
-    keep_conn: bool,
-    finished: Option<Finished>,
-    /// What came behind the response.
-    behind: Vec<u8>,
-    afterwards: Option<Box<Afterwards>>,
-}
-
-impl GiveBack {
-    fn run(self) {
-        let Self { leased, keep_conn, finished, behind, afterwards } = self;
-        match finished.filter(Finished::clean) {
-            Some(finished) if keep_conn => {
-                if let Some((held, upstream, finished)) = leased.settle(finished, behind.is_empty()) {
-                    tokio::spawn(settle::fence(held, upstream, finished, behind, afterwards));
-                }
-            }
-            Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
-            Some(_) => leased.discard(Closed::Body, false, drop),
-            None => leased.discard(Closed::Protocol, false, drop),
-        }
-    }
 }
 
 /// Ends an exchange with a body that goes no further. A body must arrive whole or not at all, for it is executed with what

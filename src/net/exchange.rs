@@ -33,8 +33,10 @@ use std::{
 /// over sooner costs more than it can save.
 pub(super) const WATCH_AFTER: Duration = Duration::from_millis(10);
 /// A fence in front of a request that is not answered for so long: the worker is at work behind the response before, and
-/// the request goes elsewhere. A free one answers within a fraction of a millisecond; on a machine whose processors are
-/// wanted twice over the answer takes a few, and a request too many that is sent again costs more than the wait.
+/// the request goes elsewhere. Measured with eight workers: a free one answers within half a millisecond, and on a machine
+/// whose processors are wanted five times over 99.5 of 100 do within 25 ms. Who waits in vain is to notice nothing; a request
+/// that is sent again for nothing costs an execution, at most once a connection, since nothing is sent like that for long
+/// afterwards.
 const RIDE_AT_MOST: Duration = Duration::from_millis(20);
 /// A header block is held back until it is whole, unless it grows over this.
 pub(super) const HEAD_AT_MOST: usize = 64 * 1024;

@@ -3,6 +3,7 @@
 //! One task per connection of a web server ([`serve`]), one per connection being opened ([`settle`]), one per pool
 //! ([`pool`]) that watches idle connections and the clock.
 
+mod abandoned;
 mod access;
 mod channel;
 mod clock;

@@ -196,7 +196,7 @@ impl Site {
                 }
             }
         });
-        if !taken.await || web.lock().is_broken() {
+        if !taken.await || web.lock().is_cut_short() {
             return;
         }
         if web.lock().is_sending() {

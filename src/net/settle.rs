@@ -4,7 +4,7 @@ use super::{
     access::Afterwards,
     clock::{self, Alarm},
     delivery::{Delivery, LOOK_AGAIN, SILENCE},
-    pool::{Settled, SharedPool},
+    pool::{Leased, Settled, SharedPool},
     scratch,
     target::Target,
     upstream::Upstream,
@@ -84,10 +84,37 @@ async fn shake_hands(upstream: &mut Upstream, alarm: Alarm, answers: u8) -> Resu
     })
 }
 
+/// A connection behind a whole response.
+pub(super) struct GiveBack {
+    pub(super) leased: Leased,
+    /// It was asked to stay open.
+    pub(super) keep_conn: bool,
+    pub(super) finished: Option<Finished>,
+    /// What came behind the response.
+    pub(super) behind: Vec<u8>,
+    pub(super) afterwards: Option<Box<Afterwards>>,
+}
+
+impl GiveBack {
+    pub(super) fn run(self) {
+        let Self { leased, keep_conn, finished, behind, afterwards } = self;
+        match finished.filter(Finished::clean) {
+            Some(finished) if keep_conn => {
+                if let Some((held, upstream, finished)) = leased.settle(finished, behind.is_empty()) {
+                    tokio::spawn(fence(held, upstream, finished, behind, afterwards));
+                }
+            }
+            Some(_) if !leased.facts.kept => leased.discard(Closed::NotKept, false, drop),
+            Some(_) => leased.discard(Closed::Body, false, drop),
+            None => leased.discard(Closed::Protocol, false, drop),
+        }
+    }
+}
+
 /// Sends a fence behind a finished exchange and gives the connection back once its worker has answered, however long
 /// that takes: until then it is still at work (`fastcgi_finish_request`, fact 11). `behind`: what has come already.
 /// `afterwards`: who is told how long.
-pub(super) async fn fence(
+async fn fence(
     held: Settled,
     mut upstream: Upstream,
     finished: Finished,

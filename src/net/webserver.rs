@@ -330,8 +330,11 @@ impl WebServer {
 
     /// Since when it has: each request that is being taken in has a time of its own, whatever comes beside it.
     pub(super) fn owes_since(&self) -> Instant {
+        if self.is_clear() && !self.intake.is_shared() {
+            return self.heard_at;
+        }
         let open = self.intake.open().filter_map(|(_, held)| held.sent_at).min();
-        open.unwrap_or_else(|| if self.is_clear() { self.heard_at } else { self.heard_at.max(self.took_at) })
+        open.unwrap_or_else(|| self.heard_at.max(self.took_at))
     }
 
     /// It sends management records and does not read the answers: it is not read from either.
@@ -458,9 +461,9 @@ impl WebServer {
         self.intake.is_only(id)
     }
 
-    /// Nothing more can be said to the web server, or its responses end with a break.
-    pub(super) fn is_broken(&self) -> bool {
-        self.over.is_some()
+    /// A response goes no further, and the connection is to end with a break.
+    pub(super) fn is_cut_short(&self) -> bool {
+        !self.cut_short.is_empty()
     }
 
     /// The web server may not have done sending.

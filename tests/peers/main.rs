@@ -3,6 +3,7 @@
 
 mod admin;
 mod applications;
+mod behind;
 mod command;
 mod discovery;
 mod discovery_kubernetes;
@@ -14,6 +15,7 @@ mod logging;
 mod monitoring;
 mod multiplex;
 mod page;
+mod real_applications;
 mod reload;
 mod sameness;
 mod scopes;

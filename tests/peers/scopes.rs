@@ -37,6 +37,8 @@ fn with(connections: &'static str, listener: &'static str, test: impl FnOnce(&Fc
             .pool(&format!("connections: {{{idle}, {connections}}}"))
             // More is lost here, of what little there is, than a budget for ordinary times allows to be sent again.
             .pool("retry: {budget: 100%}")
+            // Exchanges that are alone on their connection are told apart by what they are answered.
+            .pool("on_failure: respond")
             .listener(listener)
             .start();
         let level = Level::of(&mux);

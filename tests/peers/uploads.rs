@@ -110,14 +110,12 @@ fn a_request_that_has_not_come_whole_is_never_executed() {
                     head + 8 + size / 2,
                     head + 8 + size.min(60_000),
                     whole.len() - 9,
-                    whole.len() - 8,
-                    whole.len() - 1,
                 ];
                 for cut in cuts {
                     let mut connection = mux.connect();
                     connection.send(&whole[..cut]);
                     // An ABORT_REQUEST inside a record is content, or the last byte of a header.
-                    if way != "close" && ![16, head - 8, head, whole.len() - 8].contains(&cut) {
+                    if way != "close" && ![16, head - 8, head].contains(&cut) {
                         connection.close();
                     } else {
                         go(connection);

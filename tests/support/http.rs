@@ -67,10 +67,16 @@ impl fmt::Display for HttpError {
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<Answer, HttpError> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    ask(address, request.as_bytes(), limit)
+}
+
+/// One request, given as its bytes, on a connection of its own.
+pub fn ask(address: SocketAddr, request: &[u8], limit: Duration) -> Result<Answer, HttpError> {
     let exchange = async {
         let mut stream = connect(address).await?;
-        send(&mut stream, request.as_bytes()).await?;
-        read_answer(&mut stream).await
+        send(&mut stream, request).await?;
+        // What answers a HEAD has a length, and no body.
+        if request.starts_with(b"HEAD ") { read_head(&mut stream).await } else { read_answer(&mut stream).await }
     };
     block_on(async { timeout(limit, exchange).await.unwrap_or(Err(HttpError::TimedOut)) })
 }

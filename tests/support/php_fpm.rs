@@ -1,7 +1,7 @@
 //! A real php-fpm with one pool.
 
 use std::{
-    env, fs,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,19 +11,18 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
-    Exit, Folder, Port, Process,
+    Exit, Folder, PhpProgram, Port, Process,
     bounded::wait_until,
     fcgi::{Call, Connection},
     proc,
 };
 
-/// Names the program to test with, when it is not `/usr/sbin/php-fpm8.*`.
-const PROGRAM: &str = "FCGIMUX_TEST_PHP_FPM";
-
 /// What a pool shall be; see [`PhpFpm::pool`].
 #[derive(Clone)]
 pub struct Pool {
     children: usize,
+    /// The installed one unless it is said.
+    program: Option<PhpProgram>,
     unix: bool,
     at: Option<SocketAddr>,
     network: Option<u32>,
@@ -47,6 +46,12 @@ enum Listens {
 }
 
 impl Pool {
+    /// Is run by this php-fpm instead of the installed one.
+    pub fn run_by(mut self, program: &PhpProgram) -> Self {
+        self.program = Some(program.clone());
+        self
+    }
+
     /// Listens on a Unix socket instead of TCP.
     pub fn unix(mut self) -> Self {
         self.unix = true;
@@ -102,13 +107,13 @@ impl Pool {
         let status = self.status.then(Port::free);
         let file = folder.write("php-fpm.conf", &self.file(&folder, &listens, status.as_ref()));
         let file = file.display().to_string();
-        let process = match self.network {
-            None => Process::start(&folder, "php-fpm.log", &program(), ["-F", "-y", &file]),
-            Some(pid) => {
-                let arguments = ["-t", &pid.to_string(), "-n", "--", &program(), "-F", "-y", &file];
-                Process::start(&folder, "php-fpm.log", "nsenter", arguments)
-            }
-        };
+        let mut line = self.program.unwrap_or_else(PhpProgram::installed).command();
+        line.extend(["-F".to_owned(), "-y".to_owned(), file]);
+        if let Some(pid) = self.network {
+            let inside = ["nsenter", "-t", &pid.to_string(), "-n", "--"].map(str::to_owned);
+            line.splice(0..0, inside);
+        }
+        let process = Process::start(&folder, "php-fpm.log", &line[0], &line[1..]);
         let mut php = PhpFpm { process, folder, listens, status, children: self.children };
         php.wait_listening();
         php
@@ -134,6 +139,7 @@ impl PhpFpm {
     pub fn pool(children: usize) -> Pool {
         Pool {
             children,
+            program: None,
             unix: false,
             at: None,
             network: None,
@@ -286,20 +292,6 @@ impl Listens {
             Self::Unix(path) => path.display().to_string(),
         }
     }
-}
-
-fn program() -> String {
-    if let Ok(program) = env::var(PROGRAM) {
-        return program;
-    }
-    let mut found: Vec<PathBuf> = fs::read_dir("/usr/sbin")
-        .expect("/usr/sbin")
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("php-fpm8.")))
-        .collect();
-    found.sort();
-    let program = found.pop().unwrap_or_else(|| panic!("no php-fpm; install php8.2-fpm or name one in {PROGRAM}"));
-    program.display().to_string()
 }
 
 /// The checkout may lie where www-data may not look.

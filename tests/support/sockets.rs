@@ -1,6 +1,6 @@
 //! The kernel's view of connections: what is left behind, what was opened.
 
-use std::{collections::HashMap, fs, process::Command};
+use std::{collections::HashMap, fs, net::SocketAddr, process::Command};
 
 /// Sockets in TIME_WAIT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,14 @@ impl TimeWait {
         Self {
             listening: count("time-wait", &format!("( sport = :{port} )")),
             connecting: count("time-wait", &format!("( dport = :{port} )")),
+        }
+    }
+
+    /// Of one address alone.
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            listening: count("time-wait", &format!("( src {address} )")),
+            connecting: count("time-wait", &format!("( dst {address} )")),
         }
     }
 

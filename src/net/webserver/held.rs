@@ -47,6 +47,13 @@ pub(in crate::net) enum Told {
     Gone(Kind),
 }
 
+impl Told {
+    /// The client has left, as far as the web server says.
+    pub(in crate::net) fn is_leave(&self) -> bool {
+        matches!(self, Self::Aborted | Self::Gone(Kind::Closed | Kind::Broken(_)))
+    }
+}
+
 impl From<Told> for Kind {
     fn from(told: Told) -> Self {
         match told {

@@ -34,6 +34,7 @@ fn busy_worker(pool: &'static str, ms: u32, waiting: usize, test: impl FnOnce(&F
         wait_until("others wait", || mux.metrics().sum("fcgimux_queue_depth", &[]) == depth);
         test(&mux, &echo);
         assert_eq!(running.reply(SOON).whole().text(), "slow\n");
+        drop(running);
         for mut waiter in waiters {
             assert_eq!(waiter.reply(SOON).whole().text(), "1\n");
         }
@@ -100,7 +101,21 @@ const NO_ENDPOINT: Refusal =
 fn an_endpoint_that_refuses_connections_is_answered_503() {
     bounded(LIMIT, || {
         let port = Port::free();
-        assert_unserved(port.address().to_string(), "", NO_ENDPOINT);
+        assert_unserved(port.address().to_string(), "on_failure: respond", NO_ENDPOINT);
+    });
+}
+
+/// As php-fpm itself refuses it: what follows is the web server's to decide.
+#[test]
+fn a_web_server_is_hung_up_on_where_no_endpoint_is_up() {
+    bounded(LIMIT, || {
+        let port = Port::free();
+        let mux = Fcgimux::to(port.address()).start();
+        for _ in 0..3 {
+            let reply = mux.call(&get(), SOON).hung_up();
+            assert!(String::from_utf8_lossy(&reply.stderr).contains("no endpoint is up"), "{reply:?}");
+        }
+        assert_eq!(mux.metrics().sum("fcgimux_refused_total", &[("reason", "no_endpoint")]), 3.0);
     });
 }
 
@@ -108,7 +123,7 @@ fn an_endpoint_that_refuses_connections_is_answered_503() {
 fn an_endpoint_that_answers_garbage_is_answered_503() {
     bounded(LIMIT, || {
         let application = Application::tcp(garbage);
-        assert_unserved(application.address(), "", NO_ENDPOINT);
+        assert_unserved(application.address(), "on_failure: respond", NO_ENDPOINT);
     });
 }
 
@@ -128,7 +143,7 @@ fn an_endpoint_whose_backlog_is_full_is_answered_503() {
         // Fills the backlog.
         let _first = Connection::tcp(application.address());
         let mux = Fcgimux::to(application.address())
-            .pool("timeouts: {connect: 200ms, prove: 200ms}\n    queue: {depth: 1000, timeout: 1s}")
+            .pool("timeouts: {connect: 200ms, prove: 200ms}\n    queue: {depth: 1000, timeout: 1s}\n    on_failure: respond")
             .start();
         let reply = mux.call(&get(), SOON);
         assert_eq!(reply.http_status(), 503, "{reply:?}");
@@ -150,7 +165,7 @@ fn an_endpoint_that_comes_back_is_used_again() {
     bounded(LIMIT, || {
         let folder = Folder::new();
         let path = folder.join("app.sock");
-        let mux = Fcgimux::to(path.display()).pool(Level::SHORT_IDLE).start();
+        let mux = Fcgimux::to(path.display()).pool(Level::SHORT_IDLE).pool("on_failure: respond").start();
         let level = Level::of(&mux);
         assert_refused(&mux, &get(), &NO_ENDPOINT);
         for _ in 0..2 {

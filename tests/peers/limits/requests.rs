@@ -1,7 +1,10 @@
 //! What one request may bring.
 
 use super::{LIMIT, Refusal, SOON, assert_refused, assert_served, with};
-use crate::support::{Fcgimux, PhpFpm, bounded, fcgi::Call};
+use crate::support::{
+    Fcgimux, PhpFpm, bounded,
+    fcgi::{self, Call},
+};
 
 fn get() -> Call {
     Call::get("/srv/app.php").last()
@@ -107,7 +110,7 @@ fn a_body_over_the_limit_is_answered_413() {
         // It is refused before it has come.
         let mut connection = mux.connect();
         let announced = Call::post("/srv/app.php", "x").param("CONTENT_LENGTH", "100001");
-        connection.send(&announced.head());
+        connection.send(&[announced.head(), fcgi::stdin(1, b"x")].concat());
         assert_eq!(connection.reply(SOON).whole().http_status(), 413);
         assert_eq!(application.accepted(), before, "nothing of it reached the application");
         drop(connection);
@@ -128,9 +131,29 @@ fn a_body_that_cannot_be_stored_is_answered_500() {
     });
 }
 
+const DENY: &str = "params: {deny: [PHP_VALUE, PHP_ADMIN_VALUE]}";
+
+/// Only the administrator of the web server can set it, and php-fpm alone takes it.
+#[test]
+fn settings_of_php_go_on_and_are_said_once_and_counted() {
+    bounded(LIMIT, || {
+        let php = PhpFpm::pool(1).start();
+        let script = php.add_script("limit.php", "echo ini_get('memory_limit');");
+        let mux = Fcgimux::to(php.address()).start();
+        for value in ["memory_limit=65M", "memory_limit=66M", ""] {
+            let call = Call::get(&script).param("PHP_VALUE", value).param("SERVER_NAME", "shop.example");
+            assert_eq!(mux.call(&call, SOON).whole().http_status(), 200);
+        }
+        assert_eq!(mux.metrics().sum("fcgimux_php_settings_total", &[("action", "passed")]), 2.0);
+        let said = mux.log().lines().filter(|line| line.contains("goes on to php-fpm")).count();
+        assert_eq!(said, 1, "{}", mux.log());
+        assert!(mux.log().contains("limit.php") && mux.log().contains("shop.example"), "{}", mux.log());
+    });
+}
+
 #[test]
 fn a_denied_param_is_answered_403() {
-    with("", |mux, application| {
+    with(DENY, |mux, application| {
         let before = application.accepted();
         for name in ["PHP_VALUE", "PHP_ADMIN_VALUE"] {
             let detail = if name == "PHP_VALUE" {
@@ -161,8 +184,11 @@ fn arriving(pool: &str, params: &[(&str, &str)], wanted: &[&str]) -> Vec<Option<
 fn a_denied_param_can_be_stripped_instead() {
     bounded(LIMIT, || {
         let sent = [("PHP_VALUE", "memory_limit=64M"), ("OTHER", "kept"), ("PHP_VALUE", "memory_limit=65M")];
-        let arrived =
-            arriving("params: {on_denied: strip}", &sent, &["PHP_VALUE", "OTHER", "PHP_ADMIN_VALUE", "limit"]);
+        let arrived = arriving(
+            "params: {deny: [PHP_VALUE], on_denied: strip}",
+            &sent,
+            &["PHP_VALUE", "OTHER", "PHP_ADMIN_VALUE", "limit"],
+        );
         assert_eq!(arrived, [None, Some("kept".into()), None, Some("128M".into())]);
     });
 }
@@ -182,7 +208,7 @@ fn params_are_set_and_removed() {
 
 #[test]
 fn many_refusals_leave_nothing_behind() {
-    with("body: {max_size: 1000B, memory: 1000B}", |mux, _| {
+    with("body: {max_size: 1000B, memory: 1000B}\n    params: {deny: [PHP_VALUE]}", |mux, _| {
         for round in 0..300 {
             let call = match round % 3 {
                 0 => get().param("PHP_VALUE", "x"),

@@ -99,7 +99,9 @@ fn what_waits_for_a_worker_is_queued_and_no_work_of_the_application() {
 
 #[test]
 fn an_exchange_that_is_sent_again_says_how_often_and_how_long_that_took() {
-    with(PhpFpm::pool(1), PLAIN, |mux, php| {
+    bounded(LIMIT, || {
+        let [php, other] = [(); 2].map(|()| PhpFpm::pool(1).start());
+        let mux = &Fcgimux::to(php.address()).and(other.address()).top(ON).start();
         let mark = php.log_folder().join("once").display().to_string();
         let text =
             format!("if (@mkdir('{mark}')) {{ usleep(200000); posix_kill(getmypid(), 9); sleep(5); }} echo 'done';");
@@ -111,6 +113,7 @@ fn an_exchange_that_is_sent_again_says_how_often_and_how_long_that_took() {
         let warned = warnings(mux, "exchange broke: application closed the connection");
         assert_eq!(warned.len(), 1, "{}", mux.log());
         assert_eq!(fields(&warned[0], ["script", "phase"]), json!([script, "Sent"]));
+        assert_ne!(line["endpoint"], warned[0]["endpoint"], "what may have been executed goes to another endpoint");
     });
 }
 
@@ -147,7 +150,7 @@ fn a_refusal_says_why_and_what_the_web_server_was_told() {
 
 #[test]
 fn one_that_is_too_slow_breaks_or_is_given_up_says_so() {
-    with(PhpFpm::pool(1), "timeouts: {first_byte: 200ms}", |mux, php| {
+    with(PhpFpm::pool(1), "timeouts: {first_byte: 200ms}\n    on_failure: respond", |mux, php| {
         assert_eq!(mux.call(&slow(php, "ms=600"), SOON).whole().http_status(), 504);
         let line = exchange(mux, 1);
         assert_eq!(fields(&line, ["outcome", "status"]), json!(["timeout", 504]));
@@ -165,6 +168,8 @@ fn one_that_is_too_slow_breaks_or_is_given_up_says_so() {
         drop(visitor);
         let line = exchange(mux, 3);
         assert_eq!(fields(&line, ["outcome", "status"]), json!(["gone", null]), "{line}");
+        let warned = warnings(mux, "exchange broke: web server");
+        assert!(warned.is_empty(), "a client may leave at any time: {warned:?}");
     });
 }
 

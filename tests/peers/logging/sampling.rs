@@ -37,7 +37,7 @@ fn a_share_of_the_good_ones_is_drawn_and_every_bad_one_is_there() {
 fn a_refusal_is_in_every_sample() {
     bounded(LIMIT, || {
         let php = PhpFpm::pool(1).start();
-        let mux = Fcgimux::to(php.address()).top("log: {access: 0%}").start();
+        let mux = Fcgimux::to(php.address()).pool("params: {deny: [PHP_VALUE]}").top("log: {access: 0%}").start();
         for _ in 0..10 {
             assert_eq!(mux.call(&echo(&php).param("PHP_VALUE", "a=b"), SOON).whole().http_status(), 403);
             assert_eq!(mux.call(&echo(&php), SOON).whole().http_status(), 200);

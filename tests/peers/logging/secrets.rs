@@ -66,9 +66,9 @@ fn what_a_visitor_sends_is_in_no_line_at_the_most_talkative_level() {
             let php = PhpFpm::pool(2).start();
             let mux = Fcgimux::to(php.address())
                 .pool("connections: {per_endpoint: 2}")
-                .pool("timeouts: {first_byte: 400ms}")
+                .pool("timeouts: {first_byte: 400ms}\n    on_failure: respond")
                 .pool("body: {max_size: 8KiB}")
-                .pool(&format!("params: {{max_size: 8KiB, set: {{TOKEN: {SECRET}}}}}"))
+                .pool(&format!("params: {{max_size: 8KiB, deny: [PHP_VALUE], set: {{TOKEN: {SECRET}}}}}"))
                 .top(&format!("log: {{level: debug, format: {format}, access: on}}"))
                 .start();
             exercise(&mux, &php);

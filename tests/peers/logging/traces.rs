@@ -61,12 +61,15 @@ fn a_traceparent_that_is_none_is_ignored() {
 #[test]
 fn lines_that_warn_of_an_exchange_name_its_trace_without_an_access_log() {
     bounded(LIMIT, || {
-        let php = PhpFpm::pool(1).start();
+        let [php, other] = [(); 2].map(|()| PhpFpm::pool(1).start());
         let mark = php.log_folder().join("once").display().to_string();
         let retried = format!("if (@mkdir('{mark}')) {{ posix_kill(getmypid(), 9); sleep(5); }} echo 'done';");
         let retried = php.add_script("dies-once.php", &retried);
         let broken = php.add_script("dies.php", "posix_kill(getmypid(), 9); sleep(5);");
-        let mux = Fcgimux::to(php.address()).pool("params: {max_count: 40}").start();
+        let mux = Fcgimux::to(php.address())
+            .and(other.address())
+            .pool("params: {max_count: 40}\n    on_failure: respond")
+            .start();
         let traced = |call: Call| call.param("HTTP_TRACEPARENT", &traceparent()).last();
         assert_eq!(mux.call(&traced(Call::get(&retried)), SOON).whole().http_status(), 200);
         assert_eq!(mux.call(&traced(Call::post(&broken, "x")), SOON).whole().http_status(), 502);
@@ -76,7 +79,7 @@ fn lines_that_warn_of_an_exchange_name_its_trace_without_an_access_log() {
         assert_eq!(json!([broke[0]["script"], broke[1]["script"]]), json!([retried, broken]));
         assert!(exchanges(&mux).is_empty());
 
-        let mux = Fcgimux::to("127.0.0.1:1").pool("queue: {timeout: 1s}").start();
+        let mux = Fcgimux::to("127.0.0.1:1").pool("queue: {timeout: 1s}\n    on_failure: respond").start();
         assert_eq!(mux.call(&traced(echo(&php)), SOON).whole().http_status(), 503);
         let refused = warnings(&mux, "request refused");
         assert_eq!(refused.len(), 1, "{}", mux.log());

@@ -15,7 +15,11 @@ const LARGE: usize = 32_000_000;
 
 fn before(part: fn(Connection, &Stage), pool: &str, listener: &str) -> (fcgi::Application, Fcgimux) {
     let application = fcgi::Application::tcp(part);
-    let mux = Fcgimux::to(application.address()).pool("application: generic").pool(pool).listener(listener).start();
+    let mux = Fcgimux::to(application.address())
+        .pool("application: generic\n    on_failure: respond")
+        .pool(pool)
+        .listener(listener)
+        .start();
     (application, mux)
 }
 

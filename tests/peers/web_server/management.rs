@@ -82,7 +82,8 @@ fn get_values_with_many_names_is_answered_or_closed() {
 fn other_management_records_are_answered_unknown_type() {
     with("", "", |mux, _| {
         let mut connection = mux.connect();
-        for kind in [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 200, 255] {
+        // Those of a request may bear id 0: php-fpm takes them (fact 9.1).
+        for kind in [0, 3, 6, 7, 10, 11, 12, 200, 255] {
             for content in [&b""[..], b"\0\x01\0\0\0\0\0\0", &[7; 3_000]] {
                 connection.send(&fcgi::record_padded(kind, 0, content, 5));
                 let record = connection.read_record(SOON).expect("an answer");

@@ -58,6 +58,14 @@ impl Reply {
         self
     }
 
+    /// The connection was hung up on in place of an answer, as php-fpm does that dies, with the reason for the log in front.
+    #[track_caller]
+    pub fn hung_up(self) -> Self {
+        assert!(!self.ended && self.stdout.is_empty() && self.broken == Some(End::Reset), "not hung up on: {self:?}");
+        assert!(self.stderr.starts_with(b"fcgimux: "), "no reason: {self:?}");
+        self
+    }
+
     pub(super) fn take(&mut self, record: &Record) {
         match record.kind {
             STDOUT => self.stdout.extend_from_slice(&record.content),
@@ -84,22 +92,10 @@ impl Replies {
     /// Reads until these have ended, or the connection has: then that is noted in those that have not.
     #[track_caller]
     pub fn read(connection: &mut Connection, ids: &[u16], limit: Duration) -> Self {
-        Self::read_up_to(connection, ids, limit, false)
-    }
-
-    /// Like [`Self::read`], where a response was cut: the record with which the connection is broken off is none of them.
-    #[track_caller]
-    pub fn read_broken(connection: &mut Connection, ids: &[u16], limit: Duration) -> Self {
-        Self::read_up_to(connection, ids, limit, true)
-    }
-
-    #[track_caller]
-    fn read_up_to(connection: &mut Connection, ids: &[u16], limit: Duration, breaks: bool) -> Self {
         let mut replies: BTreeMap<u16, Reply> = ids.iter().map(|id| (*id, Reply::default())).collect();
         let start = Instant::now();
         while replies.values().any(|reply| !reply.ended) {
             let record = match connection.read_record(limit.saturating_sub(start.elapsed())) {
-                Ok(record) if breaks && (record.kind, record.id) == (0, 0) => continue,
                 Ok(record) => record,
                 Err(end) => {
                     replies.values_mut().filter(|reply| !reply.ended).for_each(|reply| reply.broken = Some(end));
