@@ -176,6 +176,8 @@ fn leaves_while_waiting(side: &Side<'_>) -> Seen {
     assert!(eventually(SOON, || side.has_noted("run GET slow.php")), "the worker is busy");
     side.connect().send(&Call::get(&side.script("cron.php")).last().bytes());
     assert!(busy.reply(SOON).ended);
+    // The worker reads until its client closes.
+    busy.close();
     let next = side.connect().call(&Call::get(&side.script("ok.php")).last(), SOON);
     assert_eq!(side.has_noted("run GET cron.php"), !side.is_through());
     Seen::default().and("the next", next.text())
