@@ -109,9 +109,7 @@ impl Site {
                 Attempt::Ended(ended) => return ended,
                 Attempt::Elsewhere(reason) => {
                     // Not counted: it does not happen to one exchange twice.
-                    self.pool.metrics.retried(reason);
-                    job.course.handle_retry(clock::now());
-                    (claim.again, claim.repeatable) = (true, false);
+                    self.send_again(&mut job, &mut claim, reason);
                     continue;
                 }
                 Attempt::Failed(failure) => failure,
@@ -133,10 +131,14 @@ impl Site {
                 first = Some(failure);
             }
             unproven += u32::from(reason != RetryReason::Idempotent);
-            self.pool.metrics.retried(reason);
-            job.course.handle_retry(clock::now());
-            (claim.again, claim.repeatable) = (true, false);
+            self.send_again(&mut job, &mut claim, reason);
         }
+    }
+
+    fn send_again(&self, job: &mut Job, claim: &mut Claim, reason: RetryReason) {
+        self.pool.metrics.retried(reason);
+        job.course.handle_retry(clock::now());
+        (claim.again, claim.repeatable) = (true, false);
     }
 
     /// A request to another application begins with the knowledge whether it has a body, which decides what its connection
