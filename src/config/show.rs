@@ -435,7 +435,7 @@ drain: {deadline: 0s}
     fn small_sections_stand_on_one_line() {
         let yaml = from(EVERYTHING).to_yaml();
         assert!(yaml.starts_with("listeners:\n  - socket: /run/a.sock\n    mode: \"0600\"\n"), "{yaml}");
-        assert!(yaml.contains("\n    queue: {depth: 1024, timeout: 10s, abandoned: drop}\n"), "{yaml}");
+        assert!(yaml.contains("\n    queue: {depth: 1024, timeout: 10s, abandoned: run}\n"), "{yaml}");
         assert!(yaml.contains("\nadmin: {listen: off, verbs: \"on\"}\n"), "{yaml}");
     }
 

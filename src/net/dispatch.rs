@@ -107,9 +107,7 @@ impl Site {
                 Attempt::Ended(ended) => return ended,
                 Attempt::Elsewhere(reason) => {
                     // Not counted: it does not happen to one exchange twice.
-                    self.pool.metrics.retried(reason);
-                    job.course.handle_retry(clock::now());
-                    (claim.again, claim.repeatable) = (true, false);
+                    self.send_again(&mut job, &mut claim, reason);
                     continue;
                 }
                 Attempt::Failed(failure) => failure,
@@ -131,10 +129,14 @@ impl Site {
                 first = Some(failure);
             }
             unproven += u32::from(reason != RetryReason::Idempotent);
-            self.pool.metrics.retried(reason);
-            job.course.handle_retry(clock::now());
-            (claim.again, claim.repeatable) = (true, false);
+            self.send_again(&mut job, &mut claim, reason);
         }
+    }
+
+    fn send_again(&self, job: &mut Job, claim: &mut Claim, reason: RetryReason) {
+        self.pool.metrics.retried(reason);
+        job.course.handle_retry(clock::now());
+        (claim.again, claim.repeatable) = (true, false);
     }
 
     /// A request to another application goes on at once, body or none. But what has come with it is looked at first: whether it
