@@ -174,7 +174,9 @@ definitions! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mux::label::{Closed, ConnectionState, Direction, EndpointState, Outcome, Refusal, RetryReason};
+    use crate::mux::label::{
+        Closed, ConnectionState, Direction, EndpointState, Outcome, Refusal, RetryReason, Sticky,
+    };
     use std::{collections::HashSet, fs, path::Path};
 
     fn documentation() -> String {
@@ -213,7 +215,7 @@ mod tests {
     #[test]
     fn the_documentation_explains_every_label_value() {
         let text = documentation();
-        let sets: [(&str, Vec<&str>); 7] = [
+        let sets: [(&str, Vec<&str>); 8] = [
             ("outcome", Outcome::ALL.iter().map(|value| value.label()).collect()),
             ("state` of `fcgimux_upstream_connections", ConnectionState::ALL.iter().map(|v| v.label()).collect()),
             ("state` of `fcgimux_endpoint_state", EndpointState::ALL.iter().map(|value| value.label()).collect()),

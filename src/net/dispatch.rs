@@ -86,7 +86,7 @@ impl Site {
         loop {
             let carrier = match self.lease(web, job.id(), &claim).await {
                 Ok(carrier) => carrier,
-                Err(NoLease::Left(told, turn)) => return self.left(web, job, &told, turn),
+                Err(NoLease::Left(told, turn)) => return self.left(web, job, &told, *turn),
                 Err(no_lease) => {
                     return match first.filter(|_| matches!(no_lease, NoLease::Refused(_))) {
                         // 503 would say that it was not executed.
@@ -191,12 +191,12 @@ impl Site {
     }
 
     /// Its client has left, and it is executed without it.
-    fn left(&self, web: &Downstream, job: Job, told: &Told, turn: Box<Turn>) -> Ended {
+    fn left(&self, web: &Downstream, job: Job, told: &Told, turn: Turn) -> Ended {
         let id = job.id();
         self.conclude(&job, Outcome::Gone);
         self.answer_abort(web, id, matches!(told, Told::Aborted));
         let Job { request, outgoing, .. } = job;
-        Abandoned { pool: self.pool.clone(), request, outgoing }.start(*turn);
+        Abandoned { pool: self.pool.clone(), request, outgoing }.start(turn);
         Ended::Answered(id)
     }
 

@@ -18,9 +18,15 @@ impl Mariadb {
     #[track_caller]
     pub fn start() -> Self {
         let folder = Folder::new();
-        let data = folder.subfolder("data").display().to_string();
-        // A server that becomes another user loses the wish to end with its parent.
-        let own = ["--no-defaults".to_owned(), "--user=root".to_owned(), format!("--datadir={data}")];
+        let [data, temporary] = ["data", "temporary"].map(|name| folder.subfolder(name).display().to_string());
+        let own = [
+            "--no-defaults".to_owned(),
+            // A server that becomes another user loses the wish to end with its parent.
+            "--user=root".to_owned(),
+            format!("--datadir={data}"),
+            // Two servers with one of these get in each other's way while they are made.
+            format!("--tmpdir={temporary}"),
+        ];
         let mut install = Command::new("mariadb-install-db");
         install.args(&own).args(["--auth-root-authentication-method=normal", "--skip-test-db", LOG]);
         run(&mut install);

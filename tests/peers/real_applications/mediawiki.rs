@@ -305,4 +305,11 @@ fn refuse(pair: &mut Pair<'_>) {
         wiki.browser.open("/index.php?title=Special:Upload").shows(200, "log in");
         wiki.browser.open("/index.php?title=Hedgehog").shows(200, "has spines");
     });
+    pair.step("many visitors at once", |wiki| {
+        wiki.browser.leave_cookies();
+        let pages =
+            ["Hedgehog", "Pictures", "Nothing_here", "Special:AllPages"].map(|page| format!("/index.php?title={page}"));
+        let [hedgehog, pictures, nothing, all] = pages.each_ref().map(String::as_str);
+        wiki.crowd(&[hedgehog, pictures, nothing, all, "/load.php?lang=en&modules=jquery", "/rest.php/v1/page/Rest"]);
+    });
 }

@@ -34,6 +34,7 @@ impl Names {
     /// By the names of every installation, and without what is drawn in other ways than as a word.
     fn own(&self, text: &str) -> String {
         let text = self.0.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        let text = text.replace("%3A", ":").replace("%2C", ",");
         CUT.iter().fold(text, |text, (start, end)| cut(&text, start, end))
     }
 
@@ -45,7 +46,8 @@ impl Names {
 
 /// From here to there: checksums of what holds an address, what WordPress draws (a password, a server, how it hides an address),
 /// and what MediaWiki writes about its own work on a page.
-const CUT: [(&str, &str); 13] = [
+const CUT: [(&str, &str); 14] = [
+    ("<fieldset class=\"inline-edit-date\">", "</fieldset>"),
     ("CPU time usage", " seconds"),
     ("Real time usage", " seconds"),
     ("mediawiki.base@", "\""),
@@ -194,6 +196,7 @@ fn what_differs_between_two_installations_reads_as_one() {
         ("a<!-- Saved in parser cache with key x -->b", "a<!-- Saved in parser cache-->b"),
         ("/6f1c2d3e-9e6b-4deb-8952-0a1b2c3d4e5f", "/#-#-#-#-#"),
         ("[\"mediawiki.base\",\"4ix7n\",[9]]", "[\"mediawiki.base\",\"#\",[9]]"),
+        ("from=23%3A35%2C+9+May", "from=#:#,+#+#"),
         ("decide on 12 markets", "decide on 12 markets"),
     ] {
         assert_eq!(names.normal(text), normal);

@@ -3,13 +3,14 @@
 use std::{
     fmt::Write,
     path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
 
 use super::{
-    browser::{Browser, Exchange},
+    browser::{Browser, Exchange, Page},
     normal::Names,
     stage::Stage,
 };
@@ -19,6 +20,9 @@ use crate::support::{Nginx, Site};
 const SLOWER: Duration = Duration::from_secs(4);
 /// Headers that say nothing about the application.
 const NOT_COMPARED: [&str; 1] = ["date"];
+/// At the same time, each so often through all pages.
+const VISITORS: usize = 6;
+const ROUNDS: usize = 3;
 
 /// One installation.
 pub(super) struct Installation<'s> {
@@ -59,6 +63,30 @@ impl<'s> Installation<'s> {
     #[track_caller]
     pub(super) fn query(&self, sql: &str) -> String {
         self.stage.database.query(&self.database, sql)
+    }
+}
+
+impl Installation<'_> {
+    /// Lets several visitors read pages at the same time: each gets what one alone gets.
+    #[track_caller]
+    pub(super) fn crowd(&mut self, paths: &[&str]) {
+        let alone: Vec<Page> = paths.iter().map(|path| self.browser.open(path)).collect();
+        let (address, names) = (self.nginx.address(), &self.names);
+        let visit = |first: usize| {
+            let mut browser = Browser::at(address);
+            for turn in first..first + ROUNDS * paths.len() {
+                let at = turn % paths.len();
+                let page = browser.open(paths[at]);
+                let difference = names.difference(&alone[at].text, names, &page.text);
+                assert_eq!(
+                    (page.status, difference),
+                    (alone[at].status, None),
+                    "{}, alone and among others",
+                    page.path
+                );
+            }
+        };
+        thread::scope(|scope| (0..VISITORS).for_each(|first| drop(scope.spawn(move || visit(first)))));
     }
 }
 

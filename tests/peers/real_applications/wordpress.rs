@@ -17,10 +17,11 @@ use crate::support::{Site, bounded, eventually, in_own_network, mariadb};
 
 const PACKAGE: &str = "/usr/share/wordpress";
 const PASSWORD: &str = "Secret-1234567";
-/// A plugin that every installation has: no mail, no calls to other hosts, and a job for wp-cron that works for a while
-/// and counts how often it was done.
+/// A plugin that every installation has: no mail, no calls to other hosts, no pings, which wp-cron would do at one moment or
+/// another, and a job for wp-cron that works for a while and counts how often it was done.
 const PLUGIN: &str = "<?php
 define('WP_HTTP_BLOCK_EXTERNAL', true);
+remove_action('publish_post', '_publish_post_hook', 5);
 add_filter('pre_wp_mail', '__return_true');
 add_filter('wp_is_application_passwords_available', '__return_true');
 add_action('wp_ajax_plan_job', function () { wp_schedule_single_event(time(), 'job'); wp_die('planned'); });
@@ -306,5 +307,9 @@ fn refuse(pair: &mut Pair<'_>) {
         wordpress.browser.leave_cookies();
         wordpress.browser.open("/wp-admin/").shows(200, "user_login");
         wordpress.browser.send("DELETE", "/wp-json/wp/v2/posts/1", &[], b"").shows(401, "rest_cannot_delete");
+    });
+    pair.step("many visitors at once", |wordpress| {
+        wordpress.browser.leave_cookies();
+        wordpress.crowd(&["/the-first/", "/?s=hedgehog", "/wp-json/wp/v2/posts/1", "/wp-login.php", "/nothing-here/"]);
     });
 }
