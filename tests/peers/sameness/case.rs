@@ -230,7 +230,7 @@ impl Case {
 
     /// What is wrong with the direct side: the case does not show what it is meant to.
     pub(crate) fn misses(&self, direct: &Seen) -> Option<String> {
-        let Some(last) = direct.last() else { return None };
+        let last = direct.last()?;
         if (last.status(), last.ending) != (self.status, self.ending) {
             return Some(format!("directly: {last:?}, not {} {:?}", self.status, self.ending));
         }

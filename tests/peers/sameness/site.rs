@@ -184,7 +184,7 @@ impl Site {
     #[track_caller]
     fn nginx(&self, root: &Path, pass: &str) -> Running {
         // The support ends what it is given with a semicolon, so a plain directive must stand last.
-        let location = format!("location ~ ^(.+?\\.php)(/.*)?$");
+        let location = r"location ~ ^(.+?\.php)(/.*)?$";
         let own_pass =
             if self.pass.contains("fastcgi_pass ") { String::new() } else { format!("fastcgi_pass {pass};") };
         let site = format!(
