@@ -61,6 +61,7 @@ impl Advice {
             writer.budget();
             writer.workers();
             writer.php_fpm_conf();
+            writer.unread_bodies();
         }
         writer.look_of_things();
         let fcgimux = (nature != Nature::Multiplexer).then(|| writer.fcgimux_settings());
@@ -240,6 +241,21 @@ impl Writer<'_> {
         }
     }
 
+    /// Is what a script leaves unread of a body taken for a request?
+    fn unread_bodies(&mut self) {
+        if let (Some(php), Some(false)) = (self.findings.php(), self.findings.drains_bodies()) {
+            self.note(
+                "unread_bodies",
+                format!(
+                    "PHP {php} takes what a script leaves unread of a body for the next request on a kept connection \
+                     (request smuggling). fcgimux does not use such a connection again (keep reuse_after_body as it is); \
+                     whatever else keeps connections to it, as nginx does with fastcgi_keep_conn, is open to it. PHP \
+                     8.2.36 and 8.4.28 mend it."
+                ),
+            );
+        }
+    }
+
     fn look_of_things(&mut self) {
         // A single one of many is the neighbour's.
         if let Some(trips) = self.findings.round_trips.filter(|trips| 20 * trips.stalls > trips.count) {
@@ -313,6 +329,11 @@ impl Writer<'_> {
                 ),
             };
             _ = writeln!(text, "    status: {{port: {}, path: {}}}", self.status_port(), self.doctor.status);
+            if self.findings.drains_bodies() == Some(true) {
+                text.push_str(
+                    "    # reuse_after_body: {post_up_to: N}    at most PHP's post_max_size, if every endpoint has such a PHP\n",
+                );
+            }
         }
         text
     }

@@ -100,6 +100,20 @@ impl Findings {
         powered.filter_map(|by| by.strip_prefix("PHP/")).next()
     }
 
+    /// Whether PHP reads what a script leaves unread of a body, instead of taking it for the next request (fact 10.5).
+    /// `None`: the version does not show, or is one of which that is not known.
+    pub(super) fn drains_bodies(&self) -> Option<bool> {
+        // A distribution puts its own behind: `8.2.36-1+deb`.
+        let numbers = self.php()?.split(|character: char| !character.is_ascii_digit());
+        let numbers: Vec<u32> = numbers.map_while(|number| number.parse().ok()).take(3).collect();
+        match numbers[..] {
+            [8, 2, patch] => Some(patch >= 36),
+            [8, 4, patch] => Some(patch >= 28),
+            [..=7, ..] | [8, 0 | 1, _] | [8, 5, ..=7] => Some(false),
+            _ => None,
+        }
+    }
+
     /// By what it announces, php-fpm says FCGI_MPXS_CONNS=0 and nothing else (fact 1.1); the others: docs/applications.md,
     /// G1.
     pub(super) fn nature(&self) -> Nature {

@@ -32,7 +32,7 @@ fn healthy(workers: usize) -> Findings {
     let worker = Process { pid: 1, state: State::Idle, requests: 1, duration: Duration::ZERO };
     board.processes = vec![worker; workers];
     let asked =
-        Asked { script: "/a.php".into(), status: 200, took: Duration::ZERO, powered_by: Some("PHP/8.2.35".into()) };
+        Asked { script: "/a.php".into(), status: 200, took: Duration::ZERO, powered_by: Some("PHP/8.2.36".into()) };
     Findings {
         address: "10.0.0.7:9000".into(),
         others: vec![],
@@ -140,6 +140,32 @@ fn its_configuration_says_what_cannot_be_seen() {
         ("[www]\nlisten = 9009\n[b]\nlisten = 9010\n", "pool_not_found"),
     ] {
         assert_eq!(warnings(&[], &findings, Some(&conf(&format!("{good}{line}")))), [word]);
+    }
+}
+
+#[test]
+fn a_php_that_takes_unread_bodies_for_requests_is_told_from_one_that_drains_them() {
+    for (version, drains) in [
+        ("8.2.35", Some(false)),
+        ("8.2.36", Some(true)),
+        ("8.2.36-1~deb12u1", Some(true)),
+        ("8.4.27", Some(false)),
+        ("8.4.28", Some(true)),
+        ("7.4.33", Some(false)),
+        ("8.5.7", Some(false)),
+        ("8.5.8", None),
+        ("8.3.99", None),
+        ("9.0.0", None),
+        ("8.2", None),
+        ("", None),
+    ] {
+        let mut findings = healthy(9);
+        findings.requests[0].powered_by = Some(format!("PHP/{version}"));
+        assert_eq!(findings.drains_bodies(), drains, "{version}");
+        let advice = Advice::new(&doctor(&[]), &findings, None);
+        assert_eq!(words(&advice, Weight::Note).contains(&"unread_bodies"), drains == Some(false), "{version}");
+        assert_eq!(advice.fcgimux.as_ref().unwrap().contains("reuse_after_body"), drains == Some(true), "{version}");
+        assert!(words(&advice, Weight::Warning).is_empty());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{LIMIT, run};
 use crate::support::{
-    Fcgimux, Folder, PhpFpm, Pool, Port,
+    Fcgimux, Folder, PhpFpm, PhpProgram, Pool, Port, Unread,
     apps::{self, Program},
     bounded,
     fcgi::{self, Application, Connection, Stage, old_php},
@@ -153,6 +153,24 @@ fn its_configuration_shows_what_cannot_be_seen_from_outside() {
         let file = php.scripts().parent().expect("a folder").join("php-fpm.conf").display().to_string();
         let ran = run(&["doctor", &php.address(), "--json", "--probes", "3", "--php-fpm-conf", &file]);
         assert!(!ran.warnings().contains(&"process_control_timeout".to_owned()), "{ran:?}");
+    });
+}
+
+#[test]
+fn a_php_that_takes_unread_bodies_for_requests_is_named() {
+    bounded(LIMIT, || {
+        for program in PhpProgram::all() {
+            // Of another version nothing is said.
+            if !matches!(program.version(), (8, 2 | 4, _)) {
+                continue;
+            }
+            let php = PhpFpm::pool(2).run_by(&program).ini("expose_php", "1").start();
+            let ran = run(&["doctor", &php.address(), "--json", "--probes", "2", "--script", &php.script("echo.php")]);
+            let remarks = &ran.json()["remarks"];
+            let mut remarks = remarks.as_array().expect("remarks").iter();
+            let is_named = remarks.any(|remark| remark["word"] == "unread_bodies" && remark["weight"] == "note");
+            assert_eq!(is_named, program.unread() == Unread::Executed, "{ran:?}");
+        }
     });
 }
 
