@@ -174,9 +174,7 @@ definitions! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mux::label::{
-        Closed, ConnectionState, Direction, EndpointState, Outcome, Refusal, RetryReason, Sticky,
-    };
+    use crate::mux::label::{Closed, ConnectionState, Direction, EndpointState, Outcome, Refusal, RetryReason, Sticky};
     use std::{collections::HashSet, fs, path::Path};
 
     fn documentation() -> String {
