@@ -204,6 +204,8 @@ impl Findings {
                 // What Caddy says of a chunked upload. php-fpm would wait for more than there is (fact 10.2).
                 self.unknown_length = value == b"-1";
                 self.content_length = match value {
+                    // Behind another one it says that there is no body, whatever that one says; PHP takes it so.
+                    b"" if self.lengths > 1 => Some(0),
                     b"" | b"-1" => None,
                     _ => Some(content_length(value)?),
                 };

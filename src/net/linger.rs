@@ -68,7 +68,8 @@ impl Lingering {
         sockets.retain(|(socket, since)| {
             let heard = heard.next().unwrap_or(false);
             let late = now.saturating_duration_since(*since) >= PATIENCE;
-            !((heard || late) && (is_at_end(socket) || late))
+            let ended = (heard || late) && is_at_end(socket);
+            !(ended || late)
         });
         sockets.is_empty()
     }

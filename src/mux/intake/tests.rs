@@ -206,8 +206,8 @@ fn a_length_without_a_body_goes_on_as_it_is_and_with_an_end_of_stdin() {
 }
 
 #[test]
-fn of_several_lengths_one_goes_on_and_an_empty_last_one_is_that_of_the_body() {
-    for (first, second, body, wanted) in [("7", "", "", ""), ("7", "", "hello", "5"), ("5", "5", "hello", "5")] {
+fn of_several_lengths_the_last_one_goes_on_and_an_empty_one_says_that_there_is_no_body() {
+    for (first, second, body, wanted) in [("7", "", "", ""), ("7", "", "hello", ""), ("5", "5", "hello", "5")] {
         let pairs = [("CONTENT_LENGTH", first), ("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", second)];
         let params = params_of(&seen(&request(1, &pairs, body.as_bytes())));
         let wanted = [("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", wanted)];

@@ -41,6 +41,7 @@ fn a_listener_is_added_and_removed_while_the_other_goes_on() {
         assert_eq!(outcome["listeners_removed"], other(&mux).display().to_string(), "{outcome}");
         assert!(!other(&mux).exists(), "its file is left");
         assert!(of_other.ending(SOON) == End::Closed, "its connection is open");
+        drop(of_other);
         assert_served(&mut kept, "after");
         assert_served_at(&mux.socket(), "anew");
         assert_eq!(opened(&mux), 1.0);
