@@ -142,6 +142,7 @@ fn rules_alerts_and_dashboards_ask_for_what_there_is() {
         "fcgimux_endpoint_near",
         "fcgimux_endpoint_state",
         "fcgimux_endpoint_weight",
+        "fcgimux_php_settings_total",
         "phpfpm_listen_queue_length",
     ];
     assert_eq!(known.iter().map(String::as_str).collect::<Vec<_>>(), rest);

@@ -77,8 +77,8 @@ fn assert_broken_alone(mux: &Fcgimux, application: &Multiplexer, wrong: &str) {
     assert!(!reply.ended, "{wrong}: what was cut has no end: {reply:?}");
     let token = format!("{wrong}-again");
     let reply = call_wrong(mux, application, &get(1, &token, &format!("&wrong={wrong}&times=1")));
-    assert_right(&reply, &token);
-    assert_eq!(application.executed(&token), 2, "sent again");
+    assert_status(&reply, 502);
+    assert_eq!(application.executed(&token), 1, "there is no other endpoint");
 }
 
 #[test]
@@ -87,9 +87,17 @@ fn an_end_of_a_wrong_length_breaks_its_exchange_and_no_other() {
 }
 
 #[test]
-fn a_header_that_cannot_be_one_ends_the_connection_and_idempotent_requests_go_elsewhere() {
+fn a_header_that_cannot_be_one_ends_the_connection_and_what_runs_there() {
     with("per_endpoint: 4", "", |mux, application| {
-        assert_broken_alone(mux, application, "version");
+        let mut beside = mux.connect();
+        beside.send(&get(1, "beside", "&delay=20000").bytes());
+        wait_executed(application, "beside");
+        assert_status(&mux.call(&post(1, "before", "&wrong=version"), SOON), 502);
+        assert_status(&beside.reply(SOON), 502);
+        let reply = mux.call(&post(1, "in", "&wrong=version&at=300"), SOON);
+        assert!(!reply.ended, "what was cut has no end: {reply:?}");
+        assert_status(&mux.call(&get(1, "again", "&wrong=version&times=1"), SOON), 502);
+        assert_eq!(["before", "in", "again"].map(|token| application.executed(token)), [1, 1, 1]);
         assert_eq!(closed(mux, "protocol"), 3.0);
     });
 }
