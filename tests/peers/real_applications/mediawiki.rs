@@ -242,7 +242,7 @@ fn read(pair: &mut Pair<'_>) {
     pair.step("search", |wiki| {
         // The index is written behind the answer to an edit.
         let indexed = eventually(Duration::from_secs(20), || {
-            wiki.query("SELECT si_page FROM searchindex WHERE si_text LIKE '%spines%'") != ""
+            !wiki.query("SELECT si_page FROM searchindex WHERE si_text LIKE '%spines%'").is_empty()
         });
         assert!(indexed, "the page is not in the index");
         wiki.browser.open("/index.php?search=spines&fulltext=1").shows(200, "Hedgehog");
