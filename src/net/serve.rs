@@ -196,7 +196,7 @@ impl Site {
                 }
             }
         });
-        if !taken.await || web.lock().is_cut_short() {
+        if !taken.await || web.lock().is_to_break() {
             return;
         }
         if web.lock().is_sending() {

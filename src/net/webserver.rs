@@ -461,9 +461,9 @@ impl WebServer {
         self.intake.is_only(id)
     }
 
-    /// A response goes no further, and the connection is to end with a break.
-    pub(super) fn is_cut_short(&self) -> bool {
-        !self.cut_short.is_empty()
+    /// The connection is to end with a break: a response goes no further, or nothing more is wanted of its web server.
+    pub(super) fn is_to_break(&self) -> bool {
+        !self.cut_short.is_empty() || self.over.as_ref().is_some_and(|why| *why != Kind::Closed)
     }
 
     /// The web server may not have done sending.
