@@ -371,7 +371,7 @@ impl WebServer {
 
     /// Bytes that have been read have not been looked at.
     pub(super) fn is_unread(&self) -> bool {
-        self.unread && self.blocked.is_none() && self.over.is_none()
+        self.unread && self.blocked.is_none() && self.over.is_none() && !self.is_deaf()
     }
 
     /// The request has no body, and none can come.
