@@ -246,6 +246,11 @@ impl<B: Default> Intake<B> {
         self.requests.iter().any(|open| open.announced && !open.is_whole())
     }
 
+    /// The web server has sent all of the requests there are, the records that end them included, and nothing behind them.
+    pub fn is_said(&self) -> bool {
+        self.scanner.at_boundary() && self.requests.iter().all(|open| open.announced && open.ended)
+    }
+
     /// True while the web server owes us the rest of a request that has not been announced, or of a record.
     pub fn unfinished(&self) -> bool {
         !self.scanner.at_boundary() || self.requests.iter().any(|open| !open.announced)
@@ -259,7 +264,8 @@ impl<B: Default> Intake<B> {
         let mut at = 0;
         loop {
             if let Some(id) = self.satisfied.take() {
-                return Ok(Taken { consumed: at, event: Some(self.complete(id)) });
+                let event = self.complete(id);
+                return Ok(Taken { consumed: at + self.take_end(id, &bytes[at..]), event: Some(event) });
             }
             let rest = &bytes[at..];
             if self.scanner.at_boundary() && !whole_at_once(rest) {
@@ -275,10 +281,38 @@ impl<B: Default> Intake<B> {
                 Piece::Content(len) => self.handle_content(&bytes[start..], start, len),
                 Piece::Padding(_) => None,
             };
+            if let Some(Event::Request(request)) = &event {
+                at += self.take_end(request.id, &bytes[at..]);
+            }
             if event.is_some() {
                 return Ok(Taken { consumed: at, event });
             }
         }
+    }
+
+    /// A request that is whole without its end of STDIN takes it along where it has come, so that nothing of it is left to
+    /// look at. Returns how long it is, with the padding in front of it.
+    fn take_end(&mut self, id: u16, bytes: &[u8]) -> usize {
+        let Some(open) = self.requests.get_mut(id).filter(|open| open.is_whole() && !open.ended) else { return 0 };
+        let mut scanner = self.scanner.clone();
+        let mut at = 0;
+        // What cannot be a record is found where it is read.
+        while let Ok(Some(piece)) = scanner.next(&bytes[at..]) {
+            at += piece.len();
+            match piece {
+                Piece::Padding(_) if open.ended => {}
+                Piece::Padding(_) => continue,
+                Piece::Header(Header { kind: Kind::Stdin, content: 0, id: ended, .. }) if ended == id => {
+                    open.ended = true
+                }
+                _ => return 0,
+            }
+            if scanner.at_boundary() || at == bytes.len() {
+                self.scanner = scanner;
+                return at;
+            }
+        }
+        0
     }
 
     /// `behind`: what follows the header; holds the whole body of the records that [`whole_at_once`] waits for.
@@ -427,6 +461,7 @@ impl<B: Default> Intake<B> {
         if stream == Stream::Data && open.role != Role::Filter {
             return Ok(None);
         }
+        open.ended |= header.content == 0 && stream == open.last_stream();
         match (open.stage, stream) {
             (Stage::Params, _) => return Err(Violation::BeforeParams { kind: header.kind, id }),
             (Stage::Data, Stream::Stdin) => return Err(Violation::AfterEnd { kind: header.kind, id }),

@@ -52,10 +52,10 @@ impl Downstream {
         pool: Arc<SharedPool>,
         lingering: Arc<Lingering>,
     ) -> Self {
-        let Arrived { socket, inlet, requests } = arrived;
+        let Arrived { socket, requests } = arrived;
         Self(Mutex::new(WebServer {
             socket,
-            inlet,
+            inlet: Inlet::default(),
             intake,
             carry: vec![],
             unread: false,
@@ -87,14 +87,13 @@ impl Downstream {
 /// A connection on which nothing runs, new or kept by its web server.
 pub(super) struct Arrived {
     pub(super) socket: Socket,
-    pub(super) inlet: Inlet,
     /// Requests heard so far.
     pub(super) requests: u64,
 }
 
 impl Arrived {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, inlet: Inlet::default(), requests: 0 }
+        Self { socket, requests: 0 }
     }
 }
 
@@ -180,12 +179,11 @@ impl WebServer {
         let space = &mut buffer[carried..];
         let more = self.intake.owed() > space.len() as u64;
         let Self { socket, inlet, .. } = self;
-        let at_once = if socket.is_watched() { None } else { Some(inlet.take(socket, space, more)) };
+        let mut look = |socket: &Socket| inlet.look(socket, space, more);
+        let at_once = if socket.is_watched() { None } else { Some(look(socket)) };
         let new = match at_once {
-            None => ready!(socket.poll_take(context, |socket| inlet.take(socket, space, more)))?,
-            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
-                ready!(socket.poll_take(context, |socket| inlet.take(socket, space, more)))?
-            }
+            None => ready!(socket.poll_take(context, look))?,
+            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => ready!(socket.poll_take(context, look))?,
             Some(done) => done?,
         };
         if new.is_empty() {
@@ -196,7 +194,15 @@ impl WebServer {
         let start = new.start;
         buffer[start..start + carried].copy_from_slice(&self.carry);
         self.carry.clear();
-        Poll::Ready(self.digest(&buffer[start..carried + new.end]))
+        let heard = self.digest(&buffer[start..carried + new.end])?;
+        self.inlet.take(&self.socket, buffer, self.is_to_leave_a_byte())?;
+        Poll::Ready(Ok(heard))
+    }
+
+    /// The web server has asked for all that it asks for here until it is answered: see [`Inlet`]. One that has several
+    /// requests at once may have more to send at any time.
+    fn is_to_leave_a_byte(&self) -> bool {
+        self.carry.is_empty() && self.intake.is_said() && !self.intake.is_shared()
     }
 
     /// The web server has ended its sending, or closed.
@@ -435,6 +441,9 @@ impl WebServer {
     pub(super) fn ended(&mut self, id: u16) {
         self.sending |= self.intake.is_last() && !self.intake.is_whole(id);
         self.intake.ended(id);
+        if !self.intake.is_last() {
+            self.inlet.release(&self.socket);
+        }
         self.unblock(id);
     }
 
@@ -499,8 +508,7 @@ impl WebServer {
 
     /// The connection, at rest: somebody else serves it from now on.
     pub(super) fn hand_over(&mut self) -> Arrived {
-        let socket = std::mem::replace(&mut self.socket, Socket::Void);
-        Arrived { socket, inlet: std::mem::take(&mut self.inlet), requests: self.requests }
+        Arrived { socket: std::mem::replace(&mut self.socket, Socket::Void), requests: self.requests }
     }
 
     pub(super) fn is_watched(&self) -> bool {

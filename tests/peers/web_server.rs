@@ -78,6 +78,33 @@ fn a_request_is_understood_byte_by_byte() {
     });
 }
 
+/// A web server that writes when its event loop says so waits for ever where a piece of what it sent stays charged to it.
+#[test]
+fn whoever_has_more_to_send_is_told_that_it_can() {
+    with("", "", |mux, _| {
+        let call = Call::post("/srv/app.php", vec![b'x'; 60_000]).keep();
+        let bytes = call.bytes();
+        let mut kept = mux.connect();
+        for cut in [55_000, bytes.len() - 9, bytes.len() - 8, bytes.len() - 1, bytes.len()] {
+            for last in [false, true] {
+                let mut connection = if last { mux.connect() } else { std::mem::replace(&mut kept, mux.connect()) };
+                let bytes = if last { call.clone().last().bytes() } else { bytes.clone() };
+                connection.send_from_file(&bytes[..cut]);
+                let ends = cut == bytes.len();
+                if !ends {
+                    assert!(connection.is_writable(SOON), "behind {cut} bytes, last: {last}");
+                    connection.send(&bytes[cut..]);
+                }
+                assert_eq!(connection.reply(SOON).whole().text().len(), 60_000, "{cut}, last: {last}");
+                assert!(connection.is_writable(SOON), "behind the response to {cut}, last: {last}");
+                if !last {
+                    kept = connection;
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn padding_of_any_length_on_any_record_is_passed_over() {
     with("", "", |mux, _| {

@@ -1,5 +1,6 @@
 //! The requests of one connection, by id: those being taken in and those that run.
 
+use super::Stream;
 use crate::{
     mux::policy::Findings,
     wire::{BeginRequest, Role},
@@ -32,6 +33,8 @@ pub(super) struct Open<B> {
     pub(super) body: u64,
     /// Those that have come.
     pub(super) arrived: u64,
+    /// The record that ends its last stream has come; one that is whole may still lack it.
+    pub(super) ended: bool,
     /// Something of it has come that the driver has not been told of.
     pub(super) touched: bool,
     pub(super) store: B,
@@ -41,6 +44,11 @@ impl<B> Open<B> {
     /// Nothing more is to come of it.
     pub(super) fn is_whole(&self) -> bool {
         self.stage == Stage::Whole || (self.announced && self.role == Role::Authorizer)
+    }
+
+    /// The stream that comes last.
+    pub(super) fn last_stream(&self) -> Stream {
+        if self.role == Role::Filter { Stream::Data } else { Stream::Stdin }
     }
 
     /// What CONTENT_LENGTH says.
@@ -82,6 +90,7 @@ impl<B: Default> Requests<B> {
             findings: None,
             body: 0,
             arrived: 0,
+            ended: false,
             touched: true,
             store,
         };

@@ -3,11 +3,16 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr},
+    os::fd::AsFd,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::sendfile::sendfile64,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
@@ -80,6 +85,25 @@ impl Connection {
             let _ = self.socket.set_tcp_quickack(true);
         }
         Ok(())
+    }
+
+    /// Sends from a file, as web servers do with a body that they have stored: up to 64 KiB are one piece to the kernel.
+    #[track_caller]
+    pub fn send_from_file(&mut self, bytes: &[u8]) {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(bytes).expect("to write a temporary file");
+        let mut offset = 0;
+        while (offset as usize) < bytes.len() {
+            let rest = bytes.len() - offset as usize;
+            sendfile64(&self.socket, &file, Some(&mut offset), rest).expect("sendfile");
+        }
+    }
+
+    /// Whether an event loop would be told in time that more can be sent.
+    pub fn is_writable(&self, limit: Duration) -> bool {
+        let limit = PollTimeout::try_from(limit).expect("a short time");
+        let mut asked = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut asked, limit).expect("poll") == 1
     }
 
     /// As much as the kernel takes without waiting.

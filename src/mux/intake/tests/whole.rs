@@ -44,6 +44,40 @@ fn a_request_is_whole_as_soon_as_nothing_of_it_can_be_missing() {
 }
 
 #[test]
+fn a_request_is_said_with_its_end_which_goes_with_it_where_it_is_there() {
+    let requests = [
+        request(1, &[("REQUEST_METHOD", "GET")], b""),
+        request(1, &[("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "5")], b"hello"),
+        [head(1, &[("REQUEST_METHOD", "GET")]), record(Kind::Stdin, 1, b"", 9)].concat(),
+        request(1, &[("REQUEST_METHOD", "POST")], b"hello"),
+    ];
+    for bytes in requests {
+        let mut whole = intake("");
+        let (mut at, mut announced) = (0, false);
+        while let Taken { consumed, event: Some(event) } = whole.take(&bytes[at..]).unwrap() {
+            at += consumed;
+            announced = matches!(event, Event::Request(_));
+        }
+        assert!(announced && whole.is_said() && at == bytes.len(), "{at} of {}", bytes.len());
+
+        let mut cut = intake("");
+        let (mut at, mut announced) = (0, false);
+        for end in 1..=bytes.len() {
+            assert!(!(announced && cut.is_said()) || end > bytes.len() - 9, "said with {} of {}", end - 1, bytes.len());
+            loop {
+                let Taken { consumed, event } = cut.take(&bytes[at..end]).unwrap();
+                at += consumed;
+                announced |= matches!(event, Some(Event::Request(_)));
+                if event.is_none() {
+                    break;
+                }
+            }
+        }
+        assert!(announced && cut.is_said(), "byte by byte");
+    }
+}
+
+#[test]
 fn php_fpm_serves_a_request_of_id_0_and_so_do_we() {
     assert_eq!(seen(&get(0)), [got(0)]);
 }
