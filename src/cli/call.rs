@@ -150,7 +150,10 @@ impl Call {
         if !received.line_ended {
             tell!();
         }
-        let answer = answer?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => return Err(connection.explained(failure).await),
+        };
         // Only what is whole may be thrown away with its connection.
         connection.reset();
         if received.head.is_whole() {

@@ -9,12 +9,15 @@ use super::{
     target::Target,
     upstream::Upstream,
 };
-use crate::mux::{
-    label::Closed,
-    pool::{Handshake, OpenFailure, SlotKey},
-    proof::{Clean, Proof},
-    reply::Finished,
-    request::GET_VALUES,
+use crate::{
+    mux::{
+        label::Closed,
+        pool::{Handshake, OpenFailure, SlotKey},
+        proof::{Clean, Proof, ProofError},
+        reply::Finished,
+        request::GET_VALUES,
+    },
+    wire,
 };
 use std::{
     future::poll_fn,
@@ -24,6 +27,9 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, timeout};
+
+/// An HTTP server answers the end of a line within this time.
+const SAYS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Connects to an endpoint and lets it prove that a worker is there (rule R3).
 pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, target: Arc<Target>, handshake: Handshake) {
@@ -54,10 +60,25 @@ pub(super) async fn open(pool: Arc<SharedPool>, key: SlotKey, target: Arc<Target
             report_unproven(&pool, key, &target, failure, &words);
         }
         Err(_) => {
+            // One that has answered before is known.
+            let other = if handshake == Handshake::Learn { other_protocol(&mut upstream).await } else { None };
             drop(upstream);
             let words = "no worker answered in time (timeouts.prove): all may be busy";
+            let words = other.as_deref().unwrap_or(words);
             report_unproven(&pool, key, &target, OpenFailure::Unanswered, words);
         }
+    }
+}
+
+/// What a server that has not answered says for itself behind the end of a line. Some HTTP servers (Go's, Python's) wait for
+/// that; php-fpm, should a worker take the connection up yet, closes at it.
+async fn other_protocol(upstream: &mut Upstream) -> Option<String> {
+    upstream.socket.try_send(wire::END_OF_LINES).ok()?;
+    let mut proof = Proof::handshake(1);
+    let answer = timeout(SAYS_WITHIN, poll_fn(|context| poll_answer(context, upstream, &mut proof, &mut vec![])));
+    match answer.await {
+        Ok(Err(Unanswered::Proof(error))) => Some(error.to_string()),
+        _ => None,
     }
 }
 
@@ -161,6 +182,8 @@ enum Unanswered {
     #[error("its host acknowledges nothing")]
     Silent,
     #[error("{0}")]
+    Proof(#[from] ProofError),
+    #[error("{0}")]
     Broken(String),
 }
 
@@ -183,7 +206,7 @@ async fn ask(
         let send = poll_fn(|context| upstream.socket.poll_write(context, |socket| socket.try_send(&out[sent..])));
         sent += send.await.map_err(Unanswered::broken)?;
     }
-    let (taken, clean) = proof.take(behind).map_err(Unanswered::broken)?;
+    let (taken, clean) = proof.take(behind)?;
     if let Some(clean) = clean {
         return Ok(clean);
     }
@@ -220,7 +243,7 @@ fn poll_answer(
             }
             head.copy_from_slice(carry);
             let bytes = &buffer[..carry.len() + read];
-            let (taken, clean) = proof.take(bytes).map_err(Unanswered::broken)?;
+            let (taken, clean) = proof.take(bytes)?;
             *carry = bytes[taken..].to_vec();
             Poll::Ready(Ok(clean))
         });

@@ -11,7 +11,7 @@ mod scanner;
 pub use body::{BEGIN_BODY_LEN, BeginRequest, END_BODY_LEN, EndRequest, ProtocolStatus, Role, UnknownType};
 pub use header::{HEADER_LEN, Header, Kind, MANAGEMENT_ID, MAX_CONTENT, VERSION, put_record, put_stderr, set_id};
 pub use pairs::{PairError, Pairs, pair_len, put_pair};
-pub use scanner::{Piece, ScanError, Scanner};
+pub use scanner::{END_OF_LINES, Piece, ScanError, Scanner};
 
 /// Variables that GET_VALUES may ask for (section 4.1).
 pub mod variable {

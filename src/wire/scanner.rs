@@ -29,6 +29,10 @@ impl Piece {
 }
 
 /// The bytes are not FastCGI, version 1.
+/// What a server of a protocol of lines waits for before it speaks, HTTP for one. No FastCGI application can take it for a
+/// record.
+pub const END_OF_LINES: &[u8] = b"\r\n\r\n";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a FastCGI record: version {version} in place of 1{}", self.looks_like())]
 pub struct ScanError {

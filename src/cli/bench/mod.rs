@@ -161,7 +161,9 @@ impl Bench {
             }
             Ok(())
         });
-        answer.await.map_err(|failure| say(&failure))?;
+        if let Err(failure) = answer.await {
+            return Err(say(&connection.explained(failure).await));
+        }
         connection.reset();
         let body = String::from_utf8_lossy(&body);
         let wrong = match head.status() {

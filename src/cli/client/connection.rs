@@ -5,7 +5,7 @@ use std::{fmt, io, time::Duration};
 use fcgimux::{
     config::EndpointAddress,
     mux::request::question,
-    wire::{EndRequest, HEADER_LEN, Header, Kind as Record, MANAGEMENT_ID, Piece, ProtocolStatus, Scanner},
+    wire::{END_OF_LINES, EndRequest, Header, Kind as Record, MANAGEMENT_ID, Piece, ProtocolStatus, Scanner},
 };
 use tokio::{
     io::Interest,
@@ -18,6 +18,8 @@ use super::{Failure, Kind, failure::words, stream::Stream};
 const READ: usize = 64 * 1024;
 /// Reads of what nobody asked for; as much as an application can have written before it saw that nobody reads.
 const READS_AT_MOST: usize = 1_000;
+/// An HTTP server that waits for the end of a line answers within this time.
+const SAYS_WITHIN: Duration = Duration::from_millis(250);
 /// Bytes of a strange answer that are shown.
 const SHOWN: usize = 40;
 
@@ -164,8 +166,25 @@ impl Connection {
         let ended = timeout_at(begun + limit, self.converse(&question, Awaited::Values, begun, &mut |_| Ok(()))).await;
         match ended {
             Ok(Ok(Ended::Values(content))) => Ok(Told { content, took: begun.elapsed() }),
-            Ok(Ok(Ended::Answer(_))) | Err(_) => Err(self.late(limit, question.len())),
+            Ok(Ok(Ended::Answer(_))) | Err(_) => {
+                let failure = self.late(limit, question.len());
+                Err(self.explained(failure).await)
+            }
             Ok(Err(failure)) => Err(failure),
+        }
+    }
+
+    /// Why nothing came, where it is another protocol that is spoken there: some HTTP servers (Go's, Python's) wait for the
+    /// end of a line before they say so.
+    pub(crate) async fn explained(&mut self, failure: Failure) -> Failure {
+        if failure.kind != Kind::Late || self.came > 0 || self.times.sent.is_none() {
+            return failure;
+        }
+        let mut ignored = |_: Output<'_>| Ok(());
+        let told = self.converse(END_OF_LINES, Awaited::Values, Instant::now(), &mut ignored);
+        match timeout(SAYS_WITHIN, told).await {
+            Ok(Err(strange)) if strange.kind == Kind::Strange => strange,
+            _ => failure,
         }
     }
 
@@ -366,13 +385,8 @@ impl Connection {
         if came == 0 { failure } else { failure.with_advice("a long or slow answer takes a longer --timeout") }
     }
 
-    /// What is no record. One of zeros is how fcgimux says that the application broke off.
+    /// What is no record.
     fn strange(&self, error: &impl fmt::Display, bytes: &[u8]) -> Failure {
-        if bytes.starts_with(&[0; HEADER_LEN]) {
-            let what =
-                format!("{}: the answer was cut off after {} bytes by a fcgimux on its way", self.address, self.came);
-            return Failure::new(Kind::Broken, what);
-        }
         let shown: String = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).escape_debug().collect();
         Failure::new(Kind::Strange, format!("{}: {error}; it says \"{shown}\"", self.address))
     }

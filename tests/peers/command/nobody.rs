@@ -8,7 +8,7 @@ use std::{
 
 use super::{LIMIT, Ran, run};
 use crate::support::{
-    Folder, Nginx, PhpFpm, Port, bounded,
+    Caddy, Fcgimux, Folder, Nginx, PhpFpm, Port, bounded, eventually,
     fcgi::{Application, Unanswering, silent},
 };
 
@@ -83,6 +83,20 @@ fn a_web_server_answers_in_its_own_protocol() {
         let nginx = Nginx::site(folder.path(), folder.join("none.sock")).start();
         let address = nginx.address().to_string();
         assert_told(&address, &[], 8, &["not a FastCGI record", "HTTP/1.1 400", "is it a FastCGI application"]);
+    });
+}
+
+/// Go's HTTP server waits for the end of a line.
+#[test]
+fn a_web_server_that_waits_for_the_end_of_a_line_answers_in_its_own_protocol() {
+    bounded(LIMIT, || {
+        let caddy = Caddy::with("http://:{port} {\n    bind 127.0.0.1\n    respond ok\n}");
+        let address = caddy.address().to_string();
+        let parts = ["not a FastCGI record", "an HTTP server answers there", "HTTP/1.1 400"];
+        assert_told(&address, &["--timeout", "300ms"], 8, &parts);
+        let mux = Fcgimux::to(&address).pool("timeouts: {prove: 300ms}").start();
+        let named = || mux.log().contains("connection did not prove itself: not a FastCGI record");
+        assert!(eventually(LIMIT, named) && mux.log().contains("an HTTP server answers there"), "{}", mux.log());
     });
 }
 
