@@ -16,6 +16,7 @@
 //! | ABORT_REQUEST | that exchange |
 //! | an id begun twice, bodies of management records out of bounds, records out of their order, another protocol | the connection with all of its exchanges |
 
+mod management;
 mod requests;
 
 use super::{
@@ -27,10 +28,12 @@ use super::{
 use crate::{
     config::Application,
     wire::{
-        BEGIN_BODY_LEN, BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Piece, ProtocolStatus, Role,
-        ScanError, Scanner, UnknownType, VERSION, put_pair, put_record, variable,
+        BEGIN_BODY_LEN, BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Piece, ProtocolStatus, Role, ScanError,
+        Scanner, VERSION,
     },
 };
+pub use management::Limits;
+use management::MAX_GET_VALUES;
 use requests::{Open, Requests, Stage};
 use std::{ops::Range, sync::Arc};
 
@@ -93,18 +96,6 @@ pub enum Violation {
     BeforeParams { kind: Kind, id: u16 },
     #[error("GET_VALUES of {0} bytes, more than {MAX_GET_VALUES}")]
     GetValuesLength(u16),
-}
-
-/// Content of a GET_VALUES that we look at; the three known names take 45 bytes.
-const MAX_GET_VALUES: u16 = 1024;
-
-/// What a web server may have at once; also what GET_VALUES is told.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub connections: u32,
-    /// Requests on one connection. MAX_REQS says the same, though the specification has it count over all connections:
-    /// HAProxy, the one web server that asks, takes it for the limit of one.
-    pub requests: u32,
 }
 
 /// What is done with the content of the record under way.
@@ -337,29 +328,14 @@ impl<B: Default> Intake<B> {
     }
 
     fn handle_management(&mut self, header: Header, behind: &[u8]) -> Result<Event, Violation> {
-        let mut out = vec![];
-        if header.kind == Kind::GetValues {
-            if header.content > MAX_GET_VALUES {
-                return Err(Violation::GetValuesLength(header.content));
-            }
-            self.shared = true;
-            let mut values = vec![];
-            let Limits { connections, requests } = self.limits;
-            for (name, _) in Pairs::new(&behind[..header.content.into()]).filter_map(Result::ok) {
-                match name {
-                    variable::MAX_CONNS => put_pair(&mut values, name, connections.to_string().as_bytes()),
-                    variable::MAX_REQS => put_pair(&mut values, name, requests.to_string().as_bytes()),
-                    variable::MPXS_CONNS => put_pair(&mut values, name, if requests > 1 { b"1" } else { b"0" }),
-                    _ => {} // left out, as the specification says
-                }
-            }
-            values.truncate(crate::wire::MAX_CONTENT);
-            put_record(&mut out, Kind::GetValuesResult, MANAGEMENT_ID, &values);
-        } else {
-            let body = UnknownType { kind: header.kind.to_byte() }.encode();
-            put_record(&mut out, Kind::UnknownType, MANAGEMENT_ID, &body);
+        if header.kind != Kind::GetValues {
+            return Ok(Event::Answer(management::unknown_type(header.kind)));
         }
-        Ok(Event::Answer(out))
+        if header.content > MAX_GET_VALUES {
+            return Err(Violation::GetValuesLength(header.content));
+        }
+        self.shared = true;
+        Ok(Event::Answer(management::values(&behind[..header.content.into()], self.limits)))
     }
 
     fn handle_begin(&mut self, header: Header, behind: &[u8]) -> Result<Option<Event>, Violation> {

@@ -1,7 +1,11 @@
 mod whole;
 
 use super::*;
-use crate::{config::Config, mux::policy::Method};
+use crate::{
+    config::Config,
+    mux::policy::Method,
+    wire::{Pairs, put_pair, put_record},
+};
 use proptest::prelude::*;
 
 /// What an intake said, with neighbouring parts of a body joined: how they are cut follows from the reads.

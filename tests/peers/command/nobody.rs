@@ -9,7 +9,7 @@ use std::{
 use super::{LIMIT, Ran, run};
 use crate::support::{
     Caddy, Fcgimux, Folder, Nginx, PhpFpm, Port, bounded, eventually,
-    fcgi::{Application, Unanswering, silent},
+    fcgi::{Application, Call, Unanswering, silent},
 };
 
 const COMMANDS: [&str; 3] = ["call", "bench", "doctor"];
@@ -95,6 +95,8 @@ fn a_web_server_that_waits_for_the_end_of_a_line_answers_in_its_own_protocol() {
         let parts = ["not a FastCGI record", "an HTTP server answers there", "HTTP/1.1 400"];
         assert_told(&address, &["--timeout", "300ms"], 8, &parts);
         let mux = Fcgimux::to(&address).pool("timeouts: {prove: 300ms}").start();
+        let mut asks = mux.connect();
+        asks.send(&Call::get("/a.php").bytes());
         let named = || mux.log().contains("connection did not prove itself: not a FastCGI record");
         assert!(eventually(LIMIT, named) && mux.log().contains("an HTTP server answers there"), "{}", mux.log());
     });
