@@ -237,7 +237,7 @@ impl<B: Default> Intake<B> {
         self.requests.iter().any(|open| open.announced && !open.is_whole())
     }
 
-    /// The web server has sent all of the requests there are, the records that end them included, and nothing behind them.
+    /// The web server has sent all of the requests there are, the records that end them included.
     pub fn is_said(&self) -> bool {
         self.scanner.at_boundary() && self.requests.iter().all(|open| open.announced && open.ended)
     }

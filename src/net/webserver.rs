@@ -202,7 +202,7 @@ impl WebServer {
     /// The web server has asked for all that it asks for here until it is answered: see [`Inlet`]. One that has several
     /// requests at once may have more to send at any time.
     fn is_to_leave_a_byte(&self) -> bool {
-        self.carry.is_empty() && self.intake.is_said() && !self.intake.is_shared()
+        self.intake.is_running() && self.intake.is_said() && !self.intake.is_shared()
     }
 
     /// The web server has ended its sending, or closed.
@@ -506,7 +506,7 @@ impl WebServer {
         self.unread || self.socket.is_watched() || !self.intake.is_running() || self.intake.awaits_body()
     }
 
-    /// The connection, at rest: somebody else serves it from now on.
+    /// The connection, at rest and with nothing left unread: somebody else serves it from now on.
     pub(super) fn hand_over(&mut self) -> Arrived {
         Arrived { socket: std::mem::replace(&mut self.socket, Socket::Void), requests: self.requests }
     }

@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 
 use crate::support::{
     Fcgimux, bounded, eventually,
-    fcgi::{Application, Call, Connection, End, polite},
+    fcgi::{self, Application, Call, Connection, End, polite},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;

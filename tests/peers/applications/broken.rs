@@ -232,6 +232,29 @@ fn records_of_other_requests_reach_nobody_and_end_the_connection() {
     });
 }
 
+#[test]
+fn a_break_is_a_reset_whatever_stands_behind_the_request() {
+    let part = misbehave(|connection, request| connection.send(&beginning(request.id)));
+    with("", part, |mux, _| {
+        let behind = [
+            vec![],
+            fcgi::stdin_end(1),
+            [fcgi::stdin_end(1), fcgi::stdin_end(1)].concat(),
+            fcgi::record_padded(fcgi::STDIN, 1, &[], 9),
+            fcgi::begin(2, true)[..5].to_vec(),
+        ];
+        for (number, behind) in behind.into_iter().enumerate() {
+            for call in [get("bad"), get("bad").last()] {
+                let mut connection = mux.connect();
+                connection.send(&[call.bytes(), behind.clone()].concat());
+                let (bytes, end) = connection.read_to_end(SOON);
+                assert_eq!(end, End::Reset, "{number}");
+                assert!(String::from_utf8_lossy(&bytes).contains("beginning"), "{number}");
+            }
+        }
+    });
+}
+
 /// A visitor of nginx with its default settings must see that a response is not whole, and its log must say why.
 #[test]
 fn a_visitor_of_nginx_sees_that_a_response_was_cut_off() {

@@ -45,6 +45,41 @@ fn params_and_bodies_are_held_to_the_new_settings_also_on_a_kept_connection() {
     });
 }
 
+/// Whatever came last on it, and whatever was answered.
+#[test]
+fn a_kept_connection_at_rest_goes_over_to_new_settings_of_its_listener() {
+    bounded(LIMIT, || {
+        let php = Application::tcp(polite);
+        let text = |write: &str| {
+            let listener = format!("pool: php, timeouts: {{write: {write}}}}}");
+            one(php.address(), ", body: {max_size: 10B}").replace("pool: php}", &listener)
+        };
+        let mux = Fcgimux::yaml(&text("50s"));
+        let mut reloads = Reloads::of(&mux);
+        let get = Call::get("/srv/app.php");
+        let refused = Call::post("/srv/app.php", vec![b'x'; 11]);
+        let short = Call::post("/srv/app.php", "abc").param("CONTENT_LENGTH", "5");
+        for (number, (first, status, later)) in [
+            (get.clone(), 200, vec![]),
+            (refused, 413, vec![]),
+            (short, 400, vec![]),
+            (get.clone(), 200, fcgi::stdin_end(1)),
+            (get.clone(), 200, [fcgi::stdin_end(1), fcgi::stdin_end(7)].concat()),
+            (get.unended(), 200, fcgi::stdin_end(1)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut kept = mux.connect();
+            assert_eq!(kept.call(&first, SOON).whole().http_status(), status, "{number}");
+            kept.send(&later);
+            std::thread::sleep(50 * MILLISECOND);
+            assert_reloaded(&reloads.now(&mux, &text(&format!("{}s", 40 + number))));
+            assert_served(&mut kept, &format!("behind the new settings, {number}"));
+        }
+    });
+}
+
 #[test]
 fn the_log_changes_its_level_its_format_and_its_lines() {
     bounded(LIMIT, || {
