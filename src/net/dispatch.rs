@@ -1,7 +1,8 @@
 //! One request from its arrival to its end: a connection for it, an attempt, another one if need be, an answer.
 
+mod abandoned;
+
 use super::{
-    abandoned::{Abandoned, Turn},
     access::Afterwards,
     channel::Place,
     clock,
@@ -31,6 +32,7 @@ use crate::{
     },
     wire::{Kind as RecordKind, ProtocolStatus, Role},
 };
+use abandoned::{Abandoned, Turn};
 use std::{
     future::poll_fn,
     task::{Context, Poll},

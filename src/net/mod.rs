@@ -3,7 +3,6 @@
 //! One task per connection of a web server ([`serve`]), one per connection being opened ([`settle`]), one per pool
 //! ([`pool`]) that watches idle connections and the clock.
 
-mod abandoned;
 mod access;
 mod channel;
 mod clock;
@@ -14,7 +13,6 @@ mod dispatch;
 mod exchange;
 mod exchanges;
 mod join;
-mod linger;
 mod listen;
 mod observe;
 mod outgoing;

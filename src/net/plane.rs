@@ -7,11 +7,11 @@ use super::{
     access::Sampling,
     clock::Ticker,
     discovery::Surroundings,
-    linger::Lingering,
     listen::{self, Bound, ListenError, Place},
     pool::SharedPool,
     serve::{Site, Sites},
     spool::BodyStorage,
+    webserver::Lingering,
 };
 use crate::{
     config::{Config, ListenAddress, Listener, Verbs},

@@ -10,12 +10,11 @@ use super::{
     course::Course,
     dispatch::{Ended, Job},
     exchanges::Exchanges,
-    linger::Lingering,
     pool::SharedPool,
     socket::Socket,
     spool::BodyStorage,
     upload::Replay,
-    webserver::{Arrived, Downstream, Heard, Over, WebServer},
+    webserver::{Arrived, Downstream, Heard, Lingering, Over, WebServer},
 };
 use crate::{
     config::Listener,

@@ -5,12 +5,12 @@
 
 mod held;
 mod inlet;
+mod linger;
 mod outlet;
 mod over;
 
 use super::{
     clock,
-    linger::Lingering,
     pool::SharedPool,
     scratch,
     socket::Socket,
@@ -26,6 +26,7 @@ use crate::{
         refuse::Refused,
     },
 };
+use inlet::Inlet;
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
@@ -35,7 +36,7 @@ use std::{
 };
 
 pub(super) use held::{Held, Told};
-pub(super) use inlet::Inlet;
+pub(super) use linger::Lingering;
 pub(super) use over::Over;
 
 /// Bytes of answers of our own that wait for what was sent before; above that a web server is not read from.

@@ -5,7 +5,8 @@
 //! connection would cost more than the wait is worth: nearly every web server closes at once, so all of them are looked at
 //! together, in one system call, once in a while.
 
-use super::{clock, scratch, socket::Socket, webserver::Inlet};
+use super::Inlet;
+use crate::net::{clock, scratch, socket::Socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     collections::VecDeque,
@@ -23,7 +24,7 @@ const AT_MOST: usize = 1024;
 
 /// See the [module](self). [`Lingering::run`] must run for it to work.
 #[derive(Debug, Default)]
-pub(super) struct Lingering {
+pub(in crate::net) struct Lingering {
     /// With the moment in which each was answered, the oldest first.
     sockets: Mutex<VecDeque<(Socket, Instant)>>,
     /// Told when there is a first one.
@@ -37,7 +38,7 @@ impl Lingering {
     }
 
     /// Ends the sending on a connection of which every byte has been sent, and closes it behind its web server.
-    pub(super) fn part(&self, socket: Socket) {
+    pub(in crate::net) fn part(&self, socket: Socket) {
         if socket.shut_down_sending().is_err() {
             return; // the web server was faster
         }
@@ -51,7 +52,7 @@ impl Lingering {
     }
 
     /// Looks after them for as long as the process lives.
-    pub(super) async fn run(self: Arc<Self>) {
+    pub(in crate::net) async fn run(self: Arc<Self>) {
         loop {
             self.begin.notified().await;
             while !self.sweep() {

@@ -1,12 +1,6 @@
 //! Requests whose client has left while they waited, executed all the same (`queue.abandoned: run`): in their turn, with
 //! their responses thrown away. For what is fired and forgotten, as WordPress does with its cron.
 
-use super::{
-    outgoing::Outgoing,
-    pool::{Carrier, Leased, SharedPool, Waiting, Wanted},
-    scratch,
-    settle::GiveBack,
-};
 use crate::mux::{
     Request,
     failure::{Failure, Kind, Origin, Phase},
@@ -14,6 +8,12 @@ use crate::mux::{
     pool::Claim,
     reply::Reply,
     request::Front,
+};
+use crate::net::{
+    outgoing::Outgoing,
+    pool::{Carrier, Leased, SharedPool, Waiting, Wanted},
+    scratch,
+    settle::GiveBack,
 };
 use std::{
     future::{pending, poll_fn},
