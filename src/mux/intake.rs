@@ -20,10 +20,11 @@ mod management;
 mod requests;
 
 use super::{
+    about::about,
     label::Refusal,
     policy::{Method, Policy},
     refuse::{Refused, put_end},
-    request::{Request, about},
+    request::Request,
 };
 use crate::{
     config::Application,

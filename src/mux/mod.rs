@@ -6,6 +6,7 @@
 //! * [`pool`]: who gets which connection; when to connect, reap, yield, refuse.
 //! * [`failure`] and [`refuse`]: what becomes of an exchange that breaks, and what the web server is told.
 
+mod about;
 pub mod budget;
 pub mod channel;
 pub mod command;

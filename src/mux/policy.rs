@@ -1,9 +1,9 @@
 //! What a request may carry: limits, denied names, and the pairs that are set or taken out.
 
 use super::{
+    about::about,
     label::{Refusal, Sticky},
     refuse::Refused,
-    request::about,
 };
 use crate::{
     config,

@@ -1,20 +1,12 @@
 //! One whole request: taken in, checked, ready to be sent as often as it takes.
 
+use super::about;
 use super::label::Sticky;
 use super::policy::{Method, put_params};
 use super::reply::Finished;
 use super::trace::Trace;
-use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Pairs, Role, put_pair, put_record, variable};
+use crate::wire::{BeginRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Role, put_pair, put_record, variable};
 use std::{borrow::Cow, fmt};
-
-/// Longer than any method that is registered; what is longer still is no method.
-const METHOD_AT_MOST: usize = 24;
-
-/// Bytes of a host's name in messages.
-const HOST_AT_MOST: usize = 255;
-
-/// Bytes of a script's name in messages; far more than a file may have in practice.
-const SCRIPT_AT_MOST: usize = 1024;
 
 /// A request of which the web server has sent all params. Its body is kept by whoever took it in.
 pub struct Request {
@@ -105,17 +97,17 @@ impl Request {
 
     /// The script, for messages; lossy, cut where it is very long, and empty where the web server named none.
     pub fn script(&self) -> Cow<'_, str> {
-        script(&self.params)
+        about::script(&self.params)
     }
 
     /// The method, for messages, if it looks like one.
     pub fn method(&self) -> Option<&str> {
-        method(&self.params)
+        about::method(&self.params)
     }
 
     /// The host that the client asked for, for messages: that of the web server's configuration, if it says so.
     pub fn host(&self) -> Option<Cow<'_, str>> {
-        host(&self.params)
+        about::host(&self.params)
     }
 
     /// The trace that it belongs to.
@@ -124,7 +116,7 @@ impl Request {
     }
 
     fn param(&self, wanted: &[u8]) -> Option<&[u8]> {
-        param(&self.params, wanted)
+        about::param(&self.params, wanted)
     }
 
     /// Appends everything in front of the body: GET_VALUES as many as there are to be, BEGIN_REQUEST, PARAMS, empty PARAMS.
@@ -138,39 +130,6 @@ impl Request {
             put_record(out, Kind::Stdin, framing.id, &[]);
         }
     }
-}
-
-/// The value of a param; the last of that name counts, as for PHP (fact 9.6).
-fn param<'a>(params: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    let pairs = Pairs::new(params).filter_map(Result::ok);
-    pairs.filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
-}
-
-fn script(params: &[u8]) -> Cow<'_, str> {
-    // An application other than php-fpm need not be told of a file.
-    let script = param(params, b"SCRIPT_FILENAME").or_else(|| param(params, b"SCRIPT_NAME")).unwrap_or_default();
-    // Apache may put the query string behind it, which is nobody's business.
-    let script = script.split(|byte| *byte == b'?').next().unwrap_or_default();
-    String::from_utf8_lossy(&script[..script.len().min(SCRIPT_AT_MOST)])
-}
-
-fn method(params: &[u8]) -> Option<&str> {
-    let method = std::str::from_utf8(param(params, b"REQUEST_METHOD")?).ok()?;
-    let sound = (1..=METHOD_AT_MOST).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_alphabetic());
-    sound.then_some(method)
-}
-
-fn host(params: &[u8]) -> Option<Cow<'_, str>> {
-    let host = param(params, b"SERVER_NAME").filter(|name| !name.is_empty()).or_else(|| param(params, b"HTTP_HOST"))?;
-    Some(String::from_utf8_lossy(&host[..host.len().min(HOST_AT_MOST)]))
-}
-
-/// Which request it is, for messages: "; POST /srv/www/index.php of www.example.org"; empty where nothing says so.
-pub(super) fn about(params: &[u8]) -> String {
-    let (method, script) = (method(params).unwrap_or("request for"), script(params));
-    let host = host(params).map_or_else(String::new, |host| format!(" of {host}"));
-    let about = if script.is_empty() { host } else { format!("; {method} {script}{host}") };
-    about.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
 }
 
 /// Never shows params: they hold cookies and passwords.
@@ -320,7 +279,7 @@ mod tests {
         assert_eq!(named.script(), "/new\u{fffd}");
         assert!(!format!("{named:?}").contains("secret"));
         assert_eq!(request(&[], false).script(), "");
-        assert_eq!(request(&[(b"SCRIPT_NAME", &[b'x'; 60_000])], false).script().len(), SCRIPT_AT_MOST);
+        assert_eq!(request(&[(b"SCRIPT_NAME", &[b'x'; 60_000])], false).script().len(), about::SCRIPT_AT_MOST);
         assert_eq!(
             request(&[(b"SCRIPT_FILENAME", b"proxy:fcgi://a:9000/a.php?token=secret")], false).script(),
             "proxy:fcgi://a:9000/a.php"
@@ -331,7 +290,7 @@ mod tests {
     fn a_method_is_named_only_if_it_looks_like_one() {
         let method = |value: &[u8]| request(&[(b"REQUEST_METHOD", value)], true).method().map(str::to_owned);
         assert_eq!(method(b"PROPFIND").as_deref(), Some("PROPFIND"));
-        for bad in [&b""[..], b"GET /?secret", b"GET\n", b"\xff", &[b'A'; METHOD_AT_MOST + 1]] {
+        for bad in [&b""[..], b"GET /?secret", b"GET\n", b"\xff", &[b'A'; about::METHOD_AT_MOST + 1]] {
             assert_eq!(method(bad), None);
         }
         assert_eq!(request(&[], true).method(), None);

@@ -1,7 +1,11 @@
 //! Lines about exchanges: one for each in the access log, and those that warn. They never hold params or bodies, but for
 //! the method, the script and the ids of a trace.
 
-use super::{clock, course::Course, serve::Site};
+use super::{
+    clock::{self, seconds},
+    course::Course,
+    serve::Site,
+};
 use crate::mux::{
     Request,
     failure::{Failure, Origin},
@@ -12,11 +16,7 @@ use std::{
     fmt::Display,
     hash::{BuildHasher, RandomState},
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
-
-/// A worker that goes on with a request for longer, after its response, is worth a line.
-const LATE: Duration = Duration::from_millis(10);
 
 /// Which of the exchanges that went well get a line.
 pub(super) struct Sampling {
@@ -153,39 +153,4 @@ impl Site {
             why.detail
         );
     }
-}
-
-/// What a line about a worker that goes on behind its response says, of an exchange that has a line of its own.
-///
-/// A line of its own, because that of the exchange cannot wait: the visitor has his answer, and the worker may take minutes.
-pub(super) struct Afterwards {
-    pool: String,
-    endpoint: String,
-    script: String,
-    trace: Option<(String, String)>,
-}
-
-impl Afterwards {
-    pub(super) fn new(pool: &str, request: &Request, course: &Course) -> Box<Self> {
-        let trace = request.trace().map(|trace| (trace.trace_id.to_owned(), trace.span_id.to_owned()));
-        let endpoint = course.facts.as_ref().map_or_else(String::new, |facts| facts.target.to_string());
-        Box::new(Self { pool: pool.to_owned(), endpoint, script: request.script().into_owned(), trace })
-    }
-
-    /// The worker is free again.
-    pub(super) fn handle_settled(&self, took: Duration) {
-        if took < LATE {
-            return;
-        }
-        let (trace_id, span_id) = self.trace.as_ref().map(|(trace, span)| (trace.as_str(), span.as_str())).unzip();
-        let Self { pool, endpoint, script, .. } = self;
-        let settled = seconds(took);
-        tracing::info!(target: "access", pool, endpoint, script, settled, trace_id, span_id, "settled");
-    }
-}
-
-/// To a millionth of a second.
-fn seconds(duration: Duration) -> f64 {
-    // Exact for three hundred years.
-    duration.as_micros() as f64 / 1e6
 }

@@ -21,6 +21,12 @@ pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Seconds for a line of the log, to a millionth.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    // Exact for three hundred years.
+    duration.as_micros() as f64 / 1e6
+}
+
 /// Rings alarms. [`Ticker::run`] must run for that.
 #[derive(Debug, Default)]
 pub(super) struct Ticker {

@@ -3,7 +3,6 @@
 mod abandoned;
 
 use super::{
-    access::Afterwards,
     channel::Place,
     clock,
     course::Course,
@@ -12,7 +11,7 @@ use super::{
     pool::{Carrier, Facts, Leased, Waiting, Wanted},
     scratch,
     serve::Site,
-    settle::GiveBack,
+    settle::{Afterwards, GiveBack},
     sharing::{Break, Sharing},
     spool::Spool,
     upload::Replay,

@@ -1,7 +1,8 @@
 //! Around the exchanges: how a new connection proves itself, and how a used one comes back.
 
+mod afterwards;
+
 use super::{
-    access::Afterwards,
     clock::{self, Alarm},
     delivery::{Delivery, LOOK_AGAIN, SILENCE},
     pool::{Leased, Settled, SharedPool},
@@ -19,6 +20,7 @@ use crate::{
     },
     wire,
 };
+pub(super) use afterwards::Afterwards;
 use std::{
     future::poll_fn,
     io,

@@ -77,6 +77,17 @@ impl Socket {
         retry(|| recv(self.raw()?, buffer, FLAGS | MsgFlags::MSG_PEEK))
     }
 
+    /// Takes all that is there, so that a close is the end of the stream and no reset. Returns whether the stream has ended.
+    pub(super) fn drain(&self, buffer: &mut [u8]) -> bool {
+        loop {
+            match self.try_recv(buffer) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            }
+        }
+    }
+
     /// Sends no more: the peer reads the end of the stream behind what was sent.
     pub(super) fn shut_down_sending(&self) -> io::Result<()> {
         retry(|| shutdown(self.raw()?, Shutdown::Write))

@@ -66,17 +66,6 @@ impl Inlet {
             _ = socket.try_recv(&mut [0]);
         }
     }
-
-    /// Takes what was left, so that a close is the end of the stream and no break. Returns whether the stream has ended.
-    pub(in crate::net) fn drain(socket: &Socket, buffer: &mut [u8]) -> bool {
-        loop {
-            match socket.try_recv(buffer) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) => return error.kind() != ErrorKind::WouldBlock,
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -149,7 +138,7 @@ mod tests {
         let (mut web, socket) = pair();
         web.write_all(b"request").unwrap();
         take(&mut Inlet::default(), &socket, true).unwrap();
-        assert!(!Inlet::drain(&socket, &mut [0; 4]));
+        assert!(!socket.drain(&mut [0; 4]));
         drop(socket);
         assert_eq!(web.read_to_end(&mut vec![]).unwrap(), 0);
     }

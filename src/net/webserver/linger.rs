@@ -5,7 +5,6 @@
 //! connection would cost more than the wait is worth: nearly every web server closes at once, so all of them are looked at
 //! together, in one system call, once in a while.
 
-use super::Inlet;
 use crate::net::{clock, scratch, socket::Socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
@@ -95,7 +94,7 @@ fn hear(sockets: &VecDeque<(Socket, Instant)>) -> Vec<bool> {
 
 /// Reads what has come, lest closing be a reset, and says whether the web server has ended its sending.
 fn is_at_end(socket: &Socket) -> bool {
-    scratch::with(|buffer| Inlet::drain(socket, buffer))
+    scratch::with(|buffer| socket.drain(buffer))
 }
 
 #[cfg(test)]
