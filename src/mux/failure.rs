@@ -4,6 +4,7 @@
 use super::{
     label::{Closed, Outcome, RetryReason},
     refuse::Status,
+    reply::ReplyError,
 };
 use crate::wire::ProtocolStatus;
 use std::{fmt, time::Duration};
@@ -31,6 +32,8 @@ pub enum Kind {
     Silent(Duration),
     /// Bytes that may not come.
     Protocol(String),
+    /// The response ended inside its header block. Web servers tell that from a connection that ends.
+    Headless,
     /// Nothing came in time: which timeout.
     Timeout(&'static str),
     /// The web server took the request back (ABORT_REQUEST).
@@ -54,6 +57,12 @@ impl Kind {
     /// Only at once: a network may reset what it has lost, much later.
     pub fn of_reset(read_whole: bool, after: Duration, error: String) -> Self {
         if read_whole && after < RESET_AT_ONCE { Self::Unread } else { Self::Broken(error) }
+    }
+}
+
+impl From<ReplyError> for Kind {
+    fn from(error: ReplyError) -> Self {
+        if error == ReplyError::Head { Self::Headless } else { Self::Protocol(error.to_string()) }
     }
 }
 
@@ -146,7 +155,7 @@ impl Failure {
             (_, Kind::Silent(_)) => Closed::Silent,
             (_, Kind::Unread) => Closed::Application,
             (_, Kind::Busy) => Closed::Busy,
-            (_, Kind::Protocol(_)) => Closed::Protocol,
+            (_, Kind::Protocol(_) | Kind::Headless) => Closed::Protocol,
             (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted | Kind::Rejected(_)) => Closed::Broken,
         }
     }
@@ -170,6 +179,7 @@ impl fmt::Display for Failure {
             Kind::Lost(error) => write!(f, "connection of the {who} was lost: {error}")?,
             Kind::Silent(lasted) => write!(f, "host of the {who} has acknowledged nothing for {lasted:.1?}")?,
             Kind::Protocol(error) => write!(f, "{who} broke the protocol: {error}")?,
+            Kind::Headless => write!(f, "{who} broke the protocol: {}", ReplyError::Head)?,
             Kind::Aborted => write!(f, "{who} aborted the request")?,
             Kind::Stalled => write!(f, "{who} held up other exchanges for too long (connections.stall_timeout)")?,
             Kind::Unread => write!(f, "{who} closed with the request unread")?,

@@ -79,6 +79,12 @@ pub fn put_response(out: &mut Vec<u8>, id: u16, status: Status, detail: &str) {
     put_end(out, id, ProtocolStatus::RequestComplete);
 }
 
+/// Appends a response of which nothing has come; the detail is for the web server's log.
+pub fn put_nothing(out: &mut Vec<u8>, id: u16, detail: &str) {
+    put_note(out, id, detail);
+    put_end(out, id, ProtocolStatus::RequestComplete);
+}
+
 /// The same for a request that is refused.
 pub fn put_refusal(out: &mut Vec<u8>, id: u16, why: &Refused) {
     put_page(out, id, why.refusal.status(), &why.detail);

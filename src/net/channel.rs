@@ -141,7 +141,7 @@ impl Channel {
         let reason = match end {
             Kind::Closed if !busy => Closed::Application,
             Kind::Aborted => Closed::Gone,
-            Kind::Protocol(_) => Closed::Protocol,
+            Kind::Protocol(_) | Kind::Headless => Closed::Protocol,
             _ => Closed::Broken,
         };
         if busy && end != Kind::Aborted {

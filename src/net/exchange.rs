@@ -231,7 +231,7 @@ impl<'a> Exchange<'a> {
         loop {
             let scan = match self.reply.scan(&mut bytes[at..]) {
                 Ok(scan) => scan,
-                Err(error) => return Err((Origin::Application, Kind::Protocol(error.to_string()))),
+                Err(error) => return Err((Origin::Application, error.into())),
             };
             if scan.forward > 0 {
                 // Not for what is dropped: strays do not keep a request alive.

@@ -159,7 +159,7 @@ impl<'a> Sharing<'a> {
             None => None,
             // What a web server makes of a response without a whole header block is its own end (see `Head`).
             Some(Ending::Ended(status)) if !self.head.is_whole() && status != ProtocolStatus::UnknownRole => {
-                Some((Origin::Application, Kind::Protocol("the response ended inside its header block".into())))
+                Some((Origin::Application, Kind::Headless))
             }
             Some(Ending::Ended(_)) => return Some(self.pass_on(records)),
             Some(Ending::Rejected(status)) => Some((Origin::Application, Kind::Rejected(status))),

@@ -164,7 +164,7 @@ impl Course<'_> {
     /// Looks at what has come. True once the response has ended.
     fn digest(&mut self) -> Result<bool, Kind> {
         loop {
-            let scan = self.reply.scan(&mut self.behind).map_err(|error| Kind::Protocol(error.to_string()))?;
+            let scan = self.reply.scan(&mut self.behind).map_err(Kind::from)?;
             self.started |= scan.forward > 0;
             self.behind.drain(..scan.forward + scan.skip);
             if self.reply.ended() || (scan.forward == 0 && scan.skip == 0) {

@@ -26,7 +26,7 @@ use crate::{
         failure::{Failure, Kind, Origin, Phase},
         label::{Closed, Outcome, Refusal, RetryReason},
         pool::Claim,
-        refuse::{Refused, Status, put_response},
+        refuse::{Refused, Status, put_nothing, put_response},
         request::{Framing, Front, question},
     },
     wire::{Kind as RecordKind, ProtocolStatus, Role},
@@ -399,6 +399,9 @@ impl Site {
 
     /// The application will not answer any more: says so, if that is still possible and not the web server's to say.
     fn fail(&self, web: &Downstream, job: &mut Job, failure: &Failure) -> Ended {
+        if failure.kind == Kind::Headless && self.pool.config().on_failure == OnFailure::HangUp {
+            return self.end_headless(web, job, failure);
+        }
         let hangs_up = failure.is_the_applications_own() && self.hangs_up(web, job.id());
         let status = failure.status().filter(|_| !hangs_up);
         if let Some(status) = status {
@@ -409,6 +412,17 @@ impl Site {
         let mut out = vec![];
         put_response(&mut out, job.id(), status, &failure.to_string());
         // One that has gone meanwhile is seen to by whoever reads.
+        _ = web.lock().answer(&out);
+        Ended::Answered(job.id())
+    }
+
+    /// The response ends without a header block, as the application's did, and without the beginning of one, of which HAProxy
+    /// would die.
+    fn end_headless(&self, web: &Downstream, job: &mut Job, failure: &Failure) -> Ended {
+        self.conclude(job, failure.outcome());
+        let mut out = vec![];
+        put_nothing(&mut out, job.id(), &failure.to_string());
+        // As above.
         _ = web.lock().answer(&out);
         Ended::Answered(job.id())
     }

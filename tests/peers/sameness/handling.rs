@@ -78,9 +78,11 @@ pub(crate) fn plain_failures() -> Vec<Case> {
         // HAProxy and lighttpd tell a connection that is refused from one that ends.
         down(haproxy(), 503).better("HAProxy answers 502 at once", 502, Ending::Whole),
         half(nginx(), 502),
-        half(apache(), 200).better("ended inside its header block", 503, Ending::Whole),
+        half(nginx_kept(), 502),
+        half(apache(), 200),
         half(lighttpd(), 500),
         half(caddy(), 502),
+        half(haproxy(), 0).gives(0, Ending::None).better("dies of a half header block", 502, Ending::Whole),
     ]
 }
 
@@ -109,10 +111,13 @@ pub(crate) fn reasons() -> Vec<Case> {
 /// nginx's other mechanisms.
 pub(crate) fn next_and_stale() -> Vec<Case> {
     let stale = |name: &str| Case::new(name).on(nginx().top(STORE).pass(STALE)).shows("ok\n");
-    let both = |name: &str| {
-        Case::new(name)
-            .on(nginx().top(BOTH).pass("fastcgi_pass both_{side}; fastcgi_next_upstream error timeout invalid_header;"))
-            .script("once.php", ONCE)
+    let both_when = |name: &str, when: &str| {
+        let pass = format!("fastcgi_pass both_{{side}}; fastcgi_next_upstream {when};");
+        Case::new(name).on(nginx().top(BOTH).pass(&pass)).script("once.php", ONCE)
+    };
+    let both = |name: &str| both_when(name, "error timeout invalid_header");
+    let half = |name: &str, when: &str| {
+        both_when(name, when).before(|_| Application::scripted(half_a_header)).ask(get("/ok.php"))
     };
     vec![
         stale("a stale entry where a worker dies").does(|side| fresh_and_then(side, "/die.php")),
@@ -130,10 +135,12 @@ pub(crate) fn next_and_stale() -> Vec<Case> {
             .before(|_| Application::nobody())
             .ask(post("/ok.php", "a=1"))
             .differs("nginx sends a POST to no other server", 502, Ending::Whole),
-        both("a backup where a response ends inside its headers")
-            .before(|_| Application::scripted(half_a_header))
-            .ask(get("/ok.php"))
-            .shows("ok")
+        half("a backup where a response ends inside its headers", "invalid_header").shows("ok").runs(1),
+        half("no backup but for errors where a response ends inside its headers", "error timeout").status(502).runs(0),
+        both_when("a backup for errors where a worker dies", "error").ask(get("/once.php")).shows("second").runs(2),
+        both_when("no backup but for invalid headers where a worker dies", "invalid_header")
+            .ask(get("/once.php"))
+            .status(502)
             .runs(1),
     ]
 }
