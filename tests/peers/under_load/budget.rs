@@ -20,6 +20,11 @@ const SHIFTING: [[usize; 4]; 6] =
 /// What one request may wait beyond what it waits in the one queue at the same time: as long as a sidecar that knows
 /// nothing of the others may keep a worker for itself (`surplus_idle`, `yield_after`).
 const WAIT: Duration = SECOND;
+/// Of the time of all workers, what one queue uses where nothing but the workers is scarce; measured: 0.97.
+const BUSY: f64 = 0.9;
+const TOO_SLOW: &str = "this machine is too slow";
+/// What is logged where the processor is short besides.
+const SLOW_MACHINE: [&str; 2] = ["cannot read the status page", "did not prove itself"];
 
 fn shifting(times: usize, each: Duration) -> Clients {
     assert!(SHIFTING.iter().all(|clients| clients.iter().sum::<usize>() > WORKERS), "workers are always scarce");
@@ -33,6 +38,11 @@ fn judge(shared: &Tally, ideal: &Tally, share: f64) -> Result<(), String> {
     for tally in [shared, ideal] {
         assert!(tally.errors.is_empty(), "{} errors: {:#?}", tally.errors.len(), &tally.errors[..1]);
     }
+    // Where the processor is what is scarce, the comparison says nothing of the workers.
+    let busy = ideal.share_of_workers(WORKERS);
+    if busy < BUSY {
+        return Err(format!("{TOO_SLOW}: one queue had the workers busy for {:.1} % of the time", 100.0 * busy));
+    }
     let (served, longest) = (shared.share_of(ideal), shared.longest());
     let limit = WAIT + ideal.longest();
     let words = format!("{:.1} % of one queue, longest wait {longest:.1?}, limit {limit:.1?}", 100.0 * served);
@@ -41,18 +51,23 @@ fn judge(shared: &Tally, ideal: &Tally, share: f64) -> Result<(), String> {
 
 fn share_as_one_queue_would(sidecars: &Stage, load: &Clients, share: f64) {
     let one = Stage::one_queue();
+    let mut expected: &[&str] = &[];
     in_three_attempts(|| {
         let (shared, ideal) = load.run(sidecars, &one);
-        judge(&shared, &ideal, share)
+        let judged = judge(&shared, &ideal, share);
+        if judged.as_ref().is_err_and(|words| words.starts_with(TOO_SLOW)) {
+            expected = &SLOW_MACHINE;
+        }
+        judged
     });
     for stage in [sidecars, &one] {
-        stage.assert_nothing_left();
+        stage.assert_nothing_left(expected);
     }
 }
 
 #[test]
 fn four_sidecars_that_read_the_status_page_share_three_pods_as_one_queue_would() {
-    bounded(150 * SECOND, || share_as_one_queue_would(&Stage::sidecars(4, true), &shifting(1, 2 * SECOND), 0.95));
+    bounded(150 * SECOND, || share_as_one_queue_would(&Stage::sidecars(4, true), &shifting(1, 3 * SECOND), 0.95));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::support::fcgi::{Call, Connection};
 use crate::under_load::budget::stage::Stage;
 
 /// What each script takes: long enough that the workers are what is scarce, and not the processor.
-const SERVICE: Duration = Duration::from_millis(30);
+const SERVICE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How soon a client notices that its phase has come.
 const LOOK: Duration = Duration::from_millis(10);
@@ -143,8 +143,17 @@ impl Tally {
 
     /// Answers compared with those of another, over all phases.
     pub(crate) fn share_of(&self, other: &Self) -> f64 {
-        let answers = |tally: &Self| tally.parts.iter().map(|parts| answers(parts)).sum::<u32>();
-        f64::from(answers(self)) / f64::from(answers(other).max(1))
+        f64::from(self.answers()) / f64::from(other.answers().max(1))
+    }
+
+    /// Compared with as many as so many workers give that never rest.
+    pub(crate) fn share_of_workers(&self, workers: usize) -> f64 {
+        let most = self.phases.iter().map(|phase| phase.lasts).sum::<Duration>() * workers as u32;
+        f64::from(self.answers()) * SERVICE.div_duration_f64(most)
+    }
+
+    fn answers(&self) -> u32 {
+        self.parts.iter().map(|parts| answers(parts)).sum()
     }
 
     /// A table, a line a phase.

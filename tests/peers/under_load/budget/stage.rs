@@ -71,9 +71,10 @@ impl Stage {
         Call::get(&self.pods[0].script("echo.php")).query(&query).last()
     }
 
-    pub(crate) fn assert_nothing_left(&self) {
+    /// Lines of the logs at WARN and ERROR must each hold one of `expected`.
+    pub(crate) fn assert_nothing_left(&self, expected: &[&str]) {
         for (mux, before) in self.muxes.iter().zip(&self.before) {
-            before.assert_nothing_left(mux, &[]);
+            before.assert_nothing_left(mux, expected);
         }
         let time_wait = self.ports.each_ref().map(|port| TimeWait::of(port.number()).total());
         assert_eq!(time_wait, [0, 0], "sockets in TIME_WAIT at the workers' port and at that of the status page");
