@@ -87,15 +87,17 @@ def translated(name, template, documents, account=None):
     return [*maps, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**spec, "restartPolicy": "Never"}}]
 
 
-def limit_cpu(process):
-    """To half a hundredth of one, by whichever of the two versions of cgroups the machine has."""
+def limit_cpu(process, share):
+    """To `share` of one, by whichever of the two versions of cgroups the machine has."""
     groups = dict(line.split(":", 2)[1:] for line in pathlib.Path(f"/proc/{process}/cgroup").read_text().split())
     own = next((group for kinds, group in groups.items() if "cpu" in kinds.split(",")), None)
+    period = 200_000
+    quota = round(share * period)
     if own is None:
-        pathlib.Path(f"/sys/fs/cgroup{groups['']}/cpu.max").write_text("1000 200000")
+        pathlib.Path(f"/sys/fs/cgroup{groups['']}/cpu.max").write_text(f"{quota} {period}")
     else:
-        pathlib.Path(f"/sys/fs/cgroup/cpu{own}/cpu.cfs_period_us").write_text("200000")
-        pathlib.Path(f"/sys/fs/cgroup/cpu{own}/cpu.cfs_quota_us").write_text("1000")
+        pathlib.Path(f"/sys/fs/cgroup/cpu{own}/cpu.cfs_period_us").write_text(str(period))
+        pathlib.Path(f"/sys/fs/cgroup/cpu{own}/cpu.cfs_quota_us").write_text(str(quota))
 
 
 def config_map(name, data):
@@ -127,11 +129,17 @@ class Pod:
         return f"{self.name}-{name}"
 
     def start(self, name, slowly=False):
-        """`slowly`: with half a hundredth of a CPU for as long as it runs."""
+        """`slowly`: with half a hundredth of a CPU, until it is told to `hurry`."""
         if slowly:
             podman("init", self.container(name))
-            limit_cpu(podman("inspect", "--format", "{{.State.Pid}}", self.container(name)))
+            limit_cpu(self.process(name), 0.005)
         podman("start", self.container(name))
+
+    def hurry(self, name):
+        limit_cpu(self.process(name), 1)
+
+    def process(self, name):
+        return podman("inspect", "--format", "{{.State.Pid}}", self.container(name))
 
     def kill(self, name):
         podman("kill", "--signal", "KILL", self.container(name))

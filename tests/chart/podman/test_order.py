@@ -26,7 +26,13 @@ def pod(pods):
 
 @pytest.fixture
 def url(pod):
-    return f"http://{pod.address}:8080"
+    yield f"http://{pod.address}:8080"
+    # A test that failed leaves nothing to the next.
+    for name in ("nginx", "fcgimux"):
+        podman("kill", "--signal", "KILL", pod.container(name), check=False)
+        podman("wait", pod.container(name))
+    for path in pod.volume("web-order-fcgimux-run").iterdir():
+        path.unlink()
 
 
 def sockets(pod):
@@ -62,8 +68,8 @@ def test_nginx_that_starts_when_the_probe_passes_never_answers_502(pod, url, kin
         assert failed or kind != "slow", "it was not slow: the round shows nothing"
         with Visitors(url) as visitors:
             pod.start("nginx")
-            # What is slow to start is slow to serve.
-            visitors.wait_for(10 if kind == "slow" else 100)
+            pod.hurry("fcgimux")
+            visitors.wait_for(100)
         assert_all_served(visitors)
         print(f"round {number}: the probe failed {failed} times, then all of {len(visitors.answered())} were served")
         cut_off(pod, "TERM")
@@ -77,7 +83,8 @@ def test_nginx_that_does_not_wait_for_the_probe_answers_502(pod, url):
         pod.start("fcgimux", slowly=True)
         pod.wait_for_startup("fcgimux")
         up = time.monotonic()
-        visitors.wait_for(10)
+        pod.hurry("fcgimux")
+        visitors.wait_for(100)
     statuses = {one.status for one in visitors.failed()} - {None}
     assert statuses == {502}
     assert all(one.began < up for one in visitors.failed())
