@@ -11,8 +11,8 @@ use crate::support::{Before, Fcgimux, Load, Nginx, PhpFpm, Report, Request, boun
 const SECOND: Duration = Duration::from_secs(1);
 const WORKERS: usize = 4;
 const CLIENTS: usize = 64;
-/// What the script of the pinned workers sleeps.
-const MICROS: u64 = 2_000;
+/// What the script of the pinned workers sleeps: long enough that the workers are what is scarce, and not the processor.
+const MICROS: u64 = 10_000;
 /// `connections.surplus_idle`, and `connections.yield_after`: what another fcgimux's workers may be missed for.
 const SURPLUS_IDLE: Duration = SECOND;
 
