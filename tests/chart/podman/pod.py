@@ -136,6 +136,7 @@ class Pod:
         podman("start", self.container(name))
 
     def hurry(self, name):
+        """From now on it may have a whole CPU."""
         limit_cpu(self.process(name), 1)
 
     def process(self, name):

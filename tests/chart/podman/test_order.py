@@ -28,15 +28,13 @@ def pod(pods):
 def url(pod):
     yield f"http://{pod.address}:8080"
     # A test that failed leaves nothing to the next.
-    for name in ("nginx", "fcgimux"):
-        podman("kill", "--signal", "KILL", pod.container(name), check=False)
-        podman("wait", pod.container(name))
-    for path in pod.volume("web-order-fcgimux-run").iterdir():
+    podman("stop", "--time", "0", pod.container("nginx"), pod.container("fcgimux"))
+    for path in sockets(pod):
         path.unlink()
 
 
 def sockets(pod):
-    return [path.name for path in pod.volume("web-order-fcgimux-run").iterdir()]
+    return list(pod.volume("web-order-fcgimux-run").iterdir())
 
 
 def cut_off(pod, signal):
@@ -60,8 +58,7 @@ def test_nginx_that_starts_when_the_probe_passes_never_answers_502(pod, url, kin
         if kind == "killed before":
             pod.start("fcgimux")
             pod.wait_for_startup("fcgimux")
-            podman("kill", "--signal", "KILL", pod.container("fcgimux"))
-            podman("wait", pod.container("fcgimux"))
+            pod.kill("fcgimux")
         assert bool(sockets(pod)) == (kind == "killed before")
         pod.start("fcgimux", slowly=kind == "slow")
         failed = pod.wait_for_startup("fcgimux")
