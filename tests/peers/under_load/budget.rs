@@ -20,9 +20,8 @@ const SHIFTING: [[usize; 4]; 6] =
 /// What one request may wait beyond what it waits in the one queue at the same time: as long as a sidecar that knows
 /// nothing of the others may keep a worker for itself (`surplus_idle`, `yield_after`).
 const WAIT: Duration = SECOND;
-/// Of the time of all workers, what one queue uses where nothing but the workers is scarce; measured: 0.97.
+/// Of the time of all workers, what one queue uses where nothing but the workers is scarce; measured: 0.99.
 const BUSY: f64 = 0.9;
-const TOO_SLOW: &str = "this machine is too slow";
 /// What is logged where the processor is short besides.
 const SLOW_MACHINE: [&str; 2] = ["cannot read the status page", "did not prove itself"];
 
@@ -38,11 +37,6 @@ fn judge(shared: &Tally, ideal: &Tally, share: f64) -> Result<(), String> {
     for tally in [shared, ideal] {
         assert!(tally.errors.is_empty(), "{} errors: {:#?}", tally.errors.len(), &tally.errors[..1]);
     }
-    // Where the processor is what is scarce, the comparison says nothing of the workers.
-    let busy = ideal.share_of_workers(WORKERS);
-    if busy < BUSY {
-        return Err(format!("{TOO_SLOW}: one queue had the workers busy for {:.1} % of the time", 100.0 * busy));
-    }
     let (served, longest) = (shared.share_of(ideal), shared.longest());
     let limit = WAIT + ideal.longest();
     let words = format!("{:.1} % of one queue, longest wait {longest:.1?}, limit {limit:.1?}", 100.0 * served);
@@ -55,10 +49,15 @@ fn share_as_one_queue_would(sidecars: &Stage, load: &Clients, share: f64) {
     in_three_attempts(|| {
         let (shared, ideal) = load.run(sidecars, &one);
         let judged = judge(&shared, &ideal, share);
-        if judged.as_ref().is_err_and(|words| words.starts_with(TOO_SLOW)) {
-            expected = &SLOW_MACHINE;
+        // Where the processor is what is scarce, the comparison says nothing of the workers.
+        let busy = ideal.share_of_workers(WORKERS);
+        let words = format!("one queue had the workers busy for {:.1} % of the time", 100.0 * busy);
+        println!("{words}");
+        if busy >= BUSY {
+            return judged;
         }
-        judged
+        expected = &SLOW_MACHINE;
+        Err(format!("this machine is too slow: {words}"))
     });
     for stage in [sidecars, &one] {
         stage.assert_nothing_left(expected);
