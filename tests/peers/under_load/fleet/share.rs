@@ -9,7 +9,7 @@ use crate::support::{Load, PhpFpm, Pod, Pods, Report, Request, Run, bounded, in_
 use crate::under_load::fleet::{
     MILLISECOND, SECOND,
     list::{Endpoints, List},
-    loss::ran_between,
+    loss::assert_cut_off,
     site::{Site, item, items, mixed},
 };
 
@@ -152,9 +152,7 @@ fn requests_stay_in_the_own_zone_until_it_is_full_or_dead() {
         let journal = pods.journal();
         site.print_failed(&report, &journal);
         journal.assert_posts_once();
-        let ran = [0, 1].map(|index| ran_between(&journal, &three[index], killed, dead));
-        let is_of = |token: &String| ran.iter().any(|ran| ran.contains(token.as_str()));
-        assert!(report.failed_tokens.iter().all(is_of), "{report}");
+        assert_cut_off(&site, &report, &journal, &[&three[0], &three[1]], [killed, dead]);
         let elsewhere = journal.of(&three[2]).filter(|run| run.started > killed).count();
         println!("{elsewhere} in the other zone since the own one died");
         assert!(elsewhere >= 130, "{elsewhere}");
