@@ -87,6 +87,10 @@ def translated(name, template, documents, account=None):
     return [*maps, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**spec, "restartPolicy": "Never"}}]
 
 
+# How often the startup probe of a container that starts slowly fails before it may have more of a CPU.
+SLOW_PROBES = 3
+
+
 def limit_cpu(process, share):
     """To `share` of one, by whichever of the two versions of cgroups the machine has."""
     groups = dict(line.split(":", 2)[1:] for line in pathlib.Path(f"/proc/{process}/cgroup").read_text().split())
@@ -109,7 +113,7 @@ class Pod:
 
     def __init__(self, name, template, documents, names=(), account=None):
         """`names`: of Services that lead to it."""
-        self.name, self.template, self.address = name, template, None
+        self.name, self.template, self.address, self.slow = name, template, None, set()
         network = ":".join([NETWORK, ",".join(f"alias={one}" for one in names)]).rstrip(":")
         objects = translated(name, template, documents, account)
         podman("kube", "play", "--start=false", "--network", network, "-", input=yaml.safe_dump_all(objects))
@@ -129,8 +133,12 @@ class Pod:
         return f"{self.name}-{name}"
 
     def start(self, name, slowly=False):
-        """`slowly`: with half a hundredth of a CPU, until it is told to `hurry`."""
+        """`slowly`: with half a hundredth of a CPU until its startup probe has failed a few times, and with a twentieth then,
+        until it is told to `hurry`. How much of so small a part a start takes differs by a minute between two starts, for
+        the kernel takes back later what was used beyond it."""
+        self.slow.discard(name)
         if slowly:
+            self.slow.add(name)
             podman("init", self.container(name))
             limit_cpu(self.process(name), 0.005)
         podman("start", self.container(name))
@@ -191,6 +199,8 @@ class Pod:
             asked = time.monotonic()
             if self.passes(name, "startupProbe"):
                 return failed
+            if name in self.slow and failed + 1 == SLOW_PROBES:
+                limit_cpu(self.process(name), 0.05)
             time.sleep(max(0, asked + probe["periodSeconds"] - time.monotonic()))
         raise AssertionError(f"{name} did not start: kubelet would kill it")
 
