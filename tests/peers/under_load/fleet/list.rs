@@ -13,6 +13,10 @@ pub(crate) trait List {
     fn command(&self) -> Vec<String> {
         Vec::new()
     }
+    /// Whether the program has opened all that it keeps open to hear of changes.
+    fn is_followed(&self) -> bool {
+        true
+    }
     /// From now on these; `leaving` is on its way out.
     fn publish(&self, pods: &[&Pod], leaving: Option<&Pod>);
 }
@@ -78,6 +82,11 @@ impl List for Service {
 
     fn command(&self) -> Vec<String> {
         vec!["env".to_owned(), format!("KUBECONFIG={}", self.folder.join("kubeconfig").display())]
+    }
+
+    /// A connection for the list, and perhaps one of its own for the watch behind the list.
+    fn is_followed(&self) -> bool {
+        self.api.watches() > 0
     }
 
     fn publish(&self, pods: &[&Pod], leaving: Option<&Pod>) {

@@ -1,6 +1,6 @@
 //! nginx before fcgimux before pods.
 
-use crate::support::{Before, Fcgimux, Journal, Nginx, Pod, Pods, Report, Request, warnings};
+use crate::support::{Before, Fcgimux, Journal, Nginx, Pod, Pods, Report, Request, wait_until, warnings};
 use crate::under_load::fleet::list::List;
 
 /// What is logged of a pod that is lost.
@@ -32,7 +32,11 @@ impl Site {
     pub(crate) fn listing(pods: &Pods, list: &dyn List, lines: &[&str]) -> Self {
         let command = list.command();
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
-        Self::behind(&command, pods, &[list.item()], lines, "")
+        let mut site = Self::behind(&command, pods, &[list.item()], lines, "");
+        // Descriptors before are counted once there are no more to come.
+        wait_until("it hears of changes", || list.is_followed());
+        site.before = Before::of(&site.mux);
+        site
     }
 
     #[track_caller]
