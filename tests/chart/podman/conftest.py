@@ -34,10 +34,16 @@ VALUES = {
 
 
 def clean():
-    podman("pod", "rm", "--all", "--force", "--time", "0", check=False)
-    podman("rm", "--all", "--force", "--time", "0", check=False)
+    """podman refuses to remove a container that another podman, started by the end of its process, has in hand."""
+    until("all containers are removed", nothing_left, timeout=60)
     podman("volume", "prune", "--force", check=False)
     podman("network", "rm", "--force", NETWORK, check=False)
+
+
+def nothing_left():
+    podman("pod", "rm", "--all", "--force", "--time", "0", check=False)
+    podman("rm", "--all", "--force", "--time", "0", check=False)
+    return not podman("pod", "ps", "--quiet") and not podman("ps", "--all", "--quiet")
 
 
 @pytest.fixture(scope="session")
