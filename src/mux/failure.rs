@@ -9,9 +9,6 @@ use super::{
 use crate::wire::ProtocolStatus;
 use std::{fmt, time::Duration};
 
-/// A worker that leaves with a request unread does so within microseconds of its coming.
-const RESET_AT_ONCE: Duration = Duration::from_secs(1);
-
 /// Who is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -30,6 +27,9 @@ pub enum Kind {
     Lost(String),
     /// The other side's kernel has acknowledged nothing of it for so long: a host that is gone, or cut off.
     Silent(Duration),
+    /// The GET_VALUES in front of a request that waits for their answers have not been answered for so long, though they have
+    /// arrived somewhere.
+    Unanswered(Duration),
     /// Bytes that may not come.
     Protocol(String),
     /// The response ended inside its header block. Web servers tell that from a connection that ends.
@@ -42,22 +42,8 @@ pub enum Kind {
     Stalled,
     /// The application would not take the request, and has not executed it.
     Rejected(ProtocolStatus),
-    /// The application closed without having read the request. See [`Kind::of_reset`].
-    Unread,
     /// The worker is at work behind the response before, as the fence in front of the request has shown by its silence.
     Busy,
-}
-
-impl Kind {
-    /// The other side reset the connection `after` so long, before any byte of a response. A worker that is told to stop
-    /// answers the GET_VALUES in front of a request and leaves: the kernel resets what was not read. One that has begun the
-    /// request has read all of it, since nothing is sent behind it (rule R11), and its end is an end of stream instead
-    /// (fact 12.5). `read_whole`: PHP reads such a request whole before it runs anything (fact 10.5).
-    ///
-    /// Only at once: a network may reset what it has lost, much later.
-    pub fn of_reset(read_whole: bool, after: Duration, error: String) -> Self {
-        if read_whole && after < RESET_AT_ONCE { Self::Unread } else { Self::Broken(error) }
-    }
 }
 
 impl From<ReplyError> for Kind {
@@ -91,6 +77,8 @@ pub struct Failure {
 
 impl Failure {
     /// Whether the exchange may be sent again, on another connection (rule R12). `idempotent`: it may be executed twice.
+    /// For one that may not, nothing that a connection does behind its first byte tells that it was not executed: whatever
+    /// stands between may have passed it on. What the application itself says does.
     ///
     /// | failure | phase | sent again |
     /// |---|---|---|
@@ -98,19 +86,17 @@ impl Failure {
     /// | a timeout, a stall | any | never: the script may be running |
     /// | bytes have gone on | responding | never |
     /// | any other, or rejected by the application | unsent | always: it was not executed |
-    /// | closed with the request unread | sent | always: it was not executed |
     /// | rejected (OVERLOADED, CANT_MPX_CONN) | sent | always: it was not executed |
-    /// | connection ended, GET_VALUES in front unanswered | unproven | always: it was not executed |
-    /// | protocol error, GET_VALUES in front unanswered | unproven | if idempotent |
-    /// | connection lost or silent, GET_VALUES in front unanswered | unproven | if idempotent: what has arrived is executed yet |
+    /// | connection ended, GET_VALUES in front unanswered | unproven | if idempotent: a worker would have answered |
+    /// | connection lost or silent, or protocol error, GET_VALUES in front unanswered | unproven | if idempotent |
     /// | connection ended, lost, silent or protocol error | sent | if idempotent |
     /// | the worker is busy behind the response before | unproven | if idempotent: it may be executed yet |
     pub fn retry(&self, idempotent: bool) -> Option<RetryReason> {
         match (self.origin, &self.kind, self.phase) {
             (Origin::WebServer, ..) | (_, Kind::Timeout(_) | Kind::Stalled, _) | (_, _, Phase::Responding) => None,
             (_, Kind::Busy, _) => idempotent.then_some(RetryReason::Busy),
-            (_, _, Phase::Unsent) | (_, Kind::Rejected(_) | Kind::Unread, _) => Some(RetryReason::Unproven),
-            (_, Kind::Closed | Kind::Broken(_), Phase::Unproven) => Some(RetryReason::Unproven),
+            (_, _, Phase::Unsent) | (_, Kind::Rejected(_), _) => Some(RetryReason::Unproven),
+            (_, Kind::Closed | Kind::Broken(_), Phase::Unproven) => idempotent.then_some(RetryReason::Unproven),
             (_, _, Phase::Unproven | Phase::Sent) => idempotent.then_some(RetryReason::Idempotent),
         }
     }
@@ -127,7 +113,9 @@ impl Failure {
     pub fn status(&self) -> Option<Status> {
         match (self.origin, &self.kind, self.phase) {
             (Origin::WebServer, ..) | (_, _, Phase::Responding) => None,
-            (_, Kind::Timeout(_) | Kind::Stalled | Kind::Silent(_), _) => Some(Status::GatewayTimeout),
+            (_, Kind::Timeout(_) | Kind::Stalled | Kind::Silent(_) | Kind::Unanswered(_), _) => {
+                Some(Status::GatewayTimeout)
+            }
             (_, Kind::Rejected(_), _) => Some(Status::ServiceUnavailable),
             _ => Some(Status::BadGateway),
         }
@@ -136,7 +124,7 @@ impl Failure {
     pub fn outcome(&self) -> Outcome {
         match (self.origin, &self.kind) {
             (Origin::WebServer, _) => Outcome::Gone,
-            (_, Kind::Timeout(_) | Kind::Stalled | Kind::Silent(_)) => Outcome::Timeout,
+            (_, Kind::Timeout(_) | Kind::Stalled | Kind::Silent(_) | Kind::Unanswered(_)) => Outcome::Timeout,
             _ => Outcome::Broken,
         }
     }
@@ -152,8 +140,7 @@ impl Failure {
         match (self.origin, &self.kind) {
             (Origin::WebServer, _) => Closed::Gone,
             (_, Kind::Timeout(_) | Kind::Stalled) => Closed::Timeout,
-            (_, Kind::Silent(_)) => Closed::Silent,
-            (_, Kind::Unread) => Closed::Application,
+            (_, Kind::Silent(_) | Kind::Unanswered(_)) => Closed::Silent,
             (_, Kind::Busy) => Closed::Busy,
             (_, Kind::Protocol(_) | Kind::Headless) => Closed::Protocol,
             (_, Kind::Closed | Kind::Broken(_) | Kind::Lost(_) | Kind::Aborted | Kind::Rejected(_)) => Closed::Broken,
@@ -162,7 +149,8 @@ impl Failure {
 
     /// The worker may still be at work on the request (rule R15).
     pub fn leaves_worker_busy(&self) -> bool {
-        let busy = matches!(self.kind, Kind::Timeout(_) | Kind::Lost(_) | Kind::Silent(_) | Kind::Busy);
+        let busy =
+            matches!(self.kind, Kind::Timeout(_) | Kind::Lost(_) | Kind::Silent(_) | Kind::Unanswered(_) | Kind::Busy);
         self.origin == Origin::WebServer || busy
     }
 }
@@ -178,11 +166,13 @@ impl fmt::Display for Failure {
             Kind::Broken(error) => write!(f, "connection of the {who} broke: {error}")?,
             Kind::Lost(error) => write!(f, "connection of the {who} was lost: {error}")?,
             Kind::Silent(lasted) => write!(f, "host of the {who} has acknowledged nothing for {lasted:.1?}")?,
+            Kind::Unanswered(lasted) => {
+                write!(f, "{who} has not answered GET_VALUES for {lasted:.1?} (timeouts.connect)")?
+            }
             Kind::Protocol(error) => write!(f, "{who} broke the protocol: {error}")?,
             Kind::Headless => write!(f, "{who} broke the protocol: {}", ReplyError::Head)?,
             Kind::Aborted => write!(f, "{who} aborted the request")?,
             Kind::Stalled => write!(f, "{who} held up other exchanges for too long (connections.stall_timeout)")?,
-            Kind::Unread => write!(f, "{who} closed with the request unread")?,
             Kind::Busy => write!(f, "worker of the {who} is busy behind the response before")?,
             Kind::Rejected(ProtocolStatus::CantMpxConn) => write!(f, "{who} takes one request at a time")?,
             Kind::Rejected(_) => write!(f, "{who} is overloaded")?,
@@ -192,11 +182,8 @@ impl fmt::Display for Failure {
             write!(f, " {}", self.position)?;
         }
         match self.phase {
-            _ if matches!(self.kind, Kind::Rejected(_) | Kind::Unread) => f.write_str("; the request was not executed"),
+            _ if matches!(self.kind, Kind::Rejected(_)) => f.write_str("; the request was not executed"),
             Phase::Unsent => f.write_str("; the request was not executed"),
-            Phase::Unproven if matches!(self.kind, Kind::Closed | Kind::Broken(_)) => {
-                f.write_str("; the request was not executed")
-            }
             Phase::Unproven | Phase::Sent => f.write_str("; the request may have been executed"),
             Phase::Responding => Ok(()),
         }
@@ -225,6 +212,7 @@ mod tests {
         for (origin, kind, phase, may_twice, only_once) in [
             (app, Kind::Closed, Unsent, unproven, unproven),
             (app, lost(), Unsent, unproven, unproven),
+            (app, Kind::Unanswered(Duration::from_secs(1)), Unsent, unproven, unproven),
             (app, rejected(), Sent, unproven, unproven),
             (app, rejected(), Responding, None, None),
             (app, Kind::Stalled, Sent, None, None),
@@ -237,8 +225,8 @@ mod tests {
             (app, Kind::Closed, Responding, None, None),
             (app, reset(), Responding, None, None),
             (app, garbage(), Responding, None, None),
-            (app, Kind::Closed, Unproven, unproven, unproven),
-            (app, reset(), Unproven, unproven, unproven),
+            (app, Kind::Closed, Unproven, unproven, None),
+            (app, reset(), Unproven, unproven, None),
             (app, garbage(), Unproven, idempotent, None),
             (app, lost(), Unproven, idempotent, None),
             (app, lost(), Sent, idempotent, None),

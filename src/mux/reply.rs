@@ -253,9 +253,14 @@ impl Reply {
         self.started
     }
 
-    /// Of the GET_VALUES in front of the request not all have been answered: the request was not executed (rule R12).
+    /// Of the GET_VALUES in front of the request not all have been answered (rule R12).
     pub fn proof_due(&self) -> bool {
         self.proofs_due > 0
+    }
+
+    /// How many have not.
+    pub fn proofs_due(&self) -> u8 {
+        self.proofs_due
     }
 
     pub fn ended(&self) -> bool {

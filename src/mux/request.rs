@@ -41,13 +41,14 @@ pub struct Framing<'a> {
 #[derive(Debug)]
 pub enum Front {
     Nothing,
-    /// A GET_VALUES: as long as it is not answered the request has not been executed (rule R12).
+    /// A GET_VALUES, in front of what may be executed twice: one that is not answered has found no worker (rule R12), or
+    /// something between has lost the answer.
     GetValues,
     /// The same, and the fence that the connection owes for the exchange before this one.
     Fence(Finished),
     /// Two, and the request is held back until both are answered. A worker that is told to stop answers one more and
-    /// leaves (fact 6.2); one that has answered two will read the request. For those whose end by a reset would not say
-    /// whether they were executed.
+    /// leaves (fact 6.2); one that has answered two will read the request. For what may not be executed twice: behind the
+    /// first byte of it nothing tells any more that it was not, for whatever stands between may end a connection as well.
     Twice,
 }
 
@@ -57,8 +58,8 @@ impl Front {
     pub fn choose(request: &Request, owed: Option<Finished>, kept: bool, stale: bool) -> Self {
         match owed {
             Some(finished) => Self::Fence(finished),
-            None if kept && !request.reusable => Self::Twice,
-            None if kept && (stale || !request.idempotent()) => Self::GetValues,
+            None if kept && !(request.reusable && request.idempotent()) => Self::Twice,
+            None if kept && stale => Self::GetValues,
             None => Self::Nothing,
         }
     }
@@ -77,9 +78,14 @@ impl Front {
         matches!(self, Self::Fence(_))
     }
 
-    /// Bytes that are sent, and answered, before the request is.
-    pub fn held_behind(&self) -> Option<usize> {
-        matches!(self, Self::Twice).then_some(usize::from(self.questions()) * GET_VALUES.len())
+    /// The request is sent when they have been answered, and not before.
+    pub fn holds(&self) -> bool {
+        matches!(self, Self::Twice)
+    }
+
+    /// Bytes of them.
+    pub fn size(&self) -> usize {
+        usize::from(self.questions()) * GET_VALUES.len()
     }
 }
 
@@ -119,10 +125,14 @@ impl Request {
         about::param(&self.params, wanted)
     }
 
-    /// Appends everything in front of the body: GET_VALUES as many as there are to be, BEGIN_REQUEST, PARAMS, empty PARAMS.
+    /// Appends everything in front of the body: GET_VALUES as many as there are to be, [`NUDGE`] behind those that hold it,
+    /// BEGIN_REQUEST, PARAMS, empty PARAMS.
     pub fn put_head(&self, out: &mut Vec<u8>, framing: Framing<'_>) {
         out.reserve(self.params.len() + 96);
         (0..framing.front.questions()).for_each(|_| out.extend_from_slice(&GET_VALUES));
+        if framing.front.holds() {
+            out.extend_from_slice(&NUDGE);
+        }
         let begin = BeginRequest { role: self.role, keep_conn: framing.keep_conn };
         put_record(out, Kind::BeginRequest, framing.id, &begin.encode());
         put_params(out, framing.id, &self.params);
@@ -142,6 +152,11 @@ impl fmt::Debug for Request {
 /// The GET_VALUES that we send, as handshake, in front of a request and as fence. It asks for nothing: the answer is
 /// what counts, and php-fpm reads and answers an empty one with the fewest system calls (section 1 of the facts).
 pub const GET_VALUES: [u8; HEADER_LEN] = Header::new(Kind::GetValues, MANAGEMENT_ID, 0).encode();
+
+/// An empty STDIN, which php-fpm passes over in front of a BEGIN_REQUEST, and where it waits for one (fact 1.8). It says
+/// nothing: it carries an ACK. php-fpm's kernel keeps a second answer back until the first has been acknowledged (fact 17.1),
+/// and whoever stands between acknowledges late what brings him nothing to send, 40 ms after it has come.
+pub const NUDGE: [u8; HEADER_LEN] = Header::new(Kind::Stdin, MANAGEMENT_ID, 0).encode();
 
 /// The GET_VALUES that asks an application other than php-fpm what it can. Padded: libfcgi answers one only when
 /// something follows its last pair (docs/applications.md).
@@ -246,21 +261,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reset_would_not_tell_of_is_held_back_behind_two_get_values() {
+    fn what_may_not_be_executed_twice_is_held_back_behind_two_get_values() {
         let mut request = request(&[], true);
         let chosen = |request: &Request, stale| Front::choose(request, None, true, stale);
         assert!(matches!(chosen(&request, false), Front::Nothing));
         assert!(matches!(chosen(&request, true), Front::GetValues));
-        request.method = Method::Other;
-        assert!(matches!(chosen(&request, false), Front::GetValues));
-        request.reusable = false;
-        let front = chosen(&request, false);
-        assert!(matches!(front, Front::Twice) && !front.is_fence());
-        assert!(matches!(Front::choose(&request, None, false, true), Front::Nothing), "an old PHP closes behind one");
-        let mut out = vec![];
-        request.put_head(&mut out, Framing { id: 77, keep_conn: false, front: &front });
-        assert_eq!(records(&out)[..2], [get_values(), get_values()]);
-        assert_eq!(records(&out[..front.held_behind().unwrap()]).len(), 2);
+        for (method, reusable) in [(Method::Other, true), (Method::Other, false), (Method::Idempotent, false)] {
+            (request.method, request.reusable) = (method, reusable);
+            let front = chosen(&request, false);
+            assert!(matches!(front, Front::Twice) && !front.is_fence());
+            assert!(
+                matches!(Front::choose(&request, None, false, true), Front::Nothing),
+                "an old PHP closes behind one"
+            );
+            let mut out = vec![];
+            request.put_head(&mut out, Framing { id: 77, keep_conn: false, front: &front });
+            assert_eq!(records(&out[..front.size()]), [get_values(), get_values()]);
+            assert_eq!(records(&out)[2], (Header::new(Kind::Stdin, 0, 0), vec![]));
+            assert_eq!(records(&out)[3].0, Header::new(Kind::BeginRequest, 77, 8));
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Channel {
     }
 
     pub(super) fn ask(&self, question: &[u8]) {
-        self.with(|inner| inner.core.ask(question));
+        _ = self.with(|inner| inner.core.ask(question));
     }
 
     /// Ready with the answer to GET_VALUES, or without one when the connection is over.

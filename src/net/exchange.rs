@@ -69,8 +69,6 @@ pub(super) struct Exchange<'a> {
     send_error: Option<io::Error>,
     /// It may be executed twice, and nothing of it is lost with its connection.
     repeatable: bool,
-    /// PHP reads it whole before it runs anything.
-    read_whole: bool,
     /// It was sent behind the fence of the exchange before.
     rides: bool,
     /// When to look next whether what was sent has arrived; `None` once it has.
@@ -128,7 +126,6 @@ impl<'a> Exchange<'a> {
             started: false,
             looked_at: false,
             send_error: None,
-            read_whole: request.reusable,
             rides: front.is_fence(),
             repeatable: request.idempotent() && request.body == 0,
             arrival: Some(now + SILENCE),
@@ -168,8 +165,12 @@ impl<'a> Exchange<'a> {
         for _ in 0..READS {
             match self.poll_relay(context) {
                 Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(false)) if self.outgoing.is_held() && !self.reply.proof_due() => {
-                    self.outgoing.release();
+                Poll::Ready(Ok(false)) if self.outgoing.is_held() => {
+                    match self.reply.proofs_due() {
+                        0 => self.outgoing.release(),
+                        1 => self.outgoing.nudge(),
+                        _ => {}
+                    }
                     self.poll_send(context);
                 }
                 Poll::Ready(Ok(false)) => {}
@@ -349,24 +350,20 @@ impl<'a> Exchange<'a> {
             };
             limit.map(|limit| (self.clocks.application + limit, late(Origin::Application, which)))
         };
+        let held = (self.outgoing.is_held() && self.reply.proof_due()).then(|| {
+            let unanswered = Kind::Unanswered(timeouts.connect);
+            (self.clocks.application + timeouts.connect, Some((Origin::Application, unanswered)))
+        });
         let busy = (self.rides && self.reply.proof_due())
             .then(|| (self.clocks.application + RIDE_AT_MOST, Some((Origin::Application, Kind::Busy))));
         // With every timeout off and the web server watched, its hang-up is what ends the wait.
         let never = (self.clocks.started + Duration::from_secs(365 * 86_400), late(Origin::Application, "exchange"));
         let arrival = self.arrival.map(|at| (at, None));
-        [look, arrival, busy, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
+        [look, arrival, held, busy, exchange, progress].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(never)
     }
 
     fn application_broke(&self, error: &io::Error) -> (Origin, Kind) {
-        let untouched = !self.started && self.head.is_empty() && self.carry.is_empty() && self.outgoing.is_done();
-        let kind = match (&self.send_error, error.kind()) {
-            (None, ErrorKind::ConnectionReset) if untouched && !self.reply.proof_due() => {
-                let after = clock::now().saturating_duration_since(self.clocks.application);
-                Kind::of_reset(self.read_whole, after, error.to_string())
-            }
-            (send_error, _) => broken_or_lost(send_error.as_ref().unwrap_or(error)),
-        };
-        (Origin::Application, kind)
+        (Origin::Application, broken_or_lost(self.send_error.as_ref().unwrap_or(error)))
     }
 
     fn handle_close(&mut self) -> Result<bool, (Origin, Kind)> {

@@ -3,7 +3,7 @@
 use super::{socket::Socket, spool::Spool};
 use crate::mux::{
     Request,
-    request::{Framing, Front},
+    request::{Framing, Front, NUDGE},
 };
 use nix::sys::sendfile::sendfile64;
 use std::{
@@ -22,13 +22,15 @@ pub(super) struct Outgoing {
     spool: Spool,
     /// Bytes of head, file and memory, in this order, that have been sent.
     sent: u64,
+    /// Bytes of the GET_VALUES at its start.
+    questions: usize,
     /// Of the head only so many bytes may go out yet.
     held_behind: Option<usize>,
 }
 
 impl Outgoing {
     pub(super) fn new(spool: Spool) -> Self {
-        Self { head: vec![], spool, sent: 0, held_behind: None }
+        Self { head: vec![], spool, sent: 0, questions: 0, held_behind: None }
     }
 
     /// Our request id.
@@ -39,7 +41,8 @@ impl Outgoing {
     /// From the beginning, on another connection perhaps.
     pub(super) fn start(&mut self, request: &Request, keep_conn: bool, front: &Front) {
         self.head.clear();
-        (self.sent, self.held_behind) = (0, front.held_behind());
+        (self.sent, self.held_behind) = (0, front.holds().then(|| front.size()));
+        self.questions = front.size();
         request.put_head(&mut self.head, Framing { id: self.spool.id(), keep_conn, front });
     }
 
@@ -65,9 +68,18 @@ impl Outgoing {
         self.is_done() || self.held_behind.is_some_and(|held| self.sent == held as u64)
     }
 
-    /// What stands in front of the request has been answered.
+    /// What stands in front of the request has been answered in part: see [`NUDGE`].
+    pub(super) fn nudge(&mut self) {
+        if self.held_behind.is_some() {
+            self.held_behind = Some(self.questions + NUDGE.len());
+        }
+    }
+
+    /// It has been answered.
     pub(super) fn release(&mut self) {
-        self.held_behind = None;
+        if self.held_behind.take() == Some(self.questions) {
+            self.sent = self.sent.max((self.questions + NUDGE.len()) as u64);
+        }
     }
 
     /// Sends once; how many bytes went.

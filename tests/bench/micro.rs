@@ -201,7 +201,7 @@ fn pool(criterion: &mut Criterion) {
 fn channel(criterion: &mut Criterion) {
     let now = Instant::now();
     let (request, mut response) = (request(), response(1));
-    let opening = Opening { theirs: 1, streams: &[], proven: false };
+    let opening = Opening { theirs: 1, streams: &[], question: None };
     let mut group = criterion.benchmark_group("channel");
     for others in [0, 31] {
         let mut channel: Channel<u32> = Channel::new(64 * 1024, Duration::from_secs(5));

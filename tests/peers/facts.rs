@@ -135,6 +135,24 @@ fn fact_02_empty_get_values_are_answered_empty_and_fence_as_well() {
 }
 
 #[test]
+fn fact_02_an_empty_stdin_in_front_of_a_request_is_passed_over() {
+    with(PhpFpm::pool(1), |php| {
+        let mut connection = php.connect();
+        let call = Call::post(&php.script("echo.php"), "body").query("token=a");
+        // While the worker waits for a request, and in one write with it.
+        for (first, second) in
+            [(fcgi::stdin_end(0), call.bytes()), (vec![], [fcgi::stdin_end(0), call.bytes()].concat())]
+        {
+            assert_eq!(connection.fence(SOON), Ok(vec![]));
+            connection.send(&[fcgi::get_values(), first].concat());
+            assert_eq!(connection.fence_answer(SOON), Ok(vec![]));
+            connection.send(&second);
+            assert_eq!(connection.reply(SOON).whole().text(), "a\n", "(1.8)");
+        }
+    });
+}
+
+#[test]
 fn fact_02_behind_end_request_get_values_waits_until_the_worker_is_free() {
     with(PhpFpm::pool(1), |php| {
         let mut connection = php.proven();

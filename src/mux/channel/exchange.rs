@@ -27,9 +27,7 @@ pub(super) struct Exchange<N> {
     handed_on: usize,
     /// Bytes of BEGIN_REQUEST and PARAMS at the start of `request`, which go on in one piece; 0 once they have.
     head: usize,
-    /// See [`Opening`].
-    pub(super) proven: bool,
-    /// That GET_VALUES, once it has been handed on.
+    /// The GET_VALUES whose answer it waits for.
     pub(super) question: Option<u64>,
     /// Streams of the request that have not been ended.
     open: Vec<Kind>,
@@ -48,17 +46,16 @@ pub(super) struct Exchange<N> {
 }
 
 impl<N> Exchange<N> {
-    /// `head`: BEGIN_REQUEST and PARAMS under our id.
-    pub(super) fn new(opening: Opening<'_>, head: Vec<u8>) -> Self {
-        let Opening { theirs, streams, proven } = opening;
+    /// `head`: BEGIN_REQUEST and PARAMS under our id; `question`: the number of the one that was asked for it.
+    pub(super) fn new(opening: Opening<'_>, head: Vec<u8>, question: Option<u64>) -> Self {
+        let Opening { theirs, streams, question: _ } = opening;
         Self {
             theirs,
             stage: Stage::Queued,
             head: head.len(),
             request: head,
             handed_on: 0,
-            proven,
-            question: None,
+            question,
             open: streams.to_vec(),
             in_turn: false,
             response: vec![],

@@ -79,8 +79,8 @@ pub struct Opening<'a> {
     pub theirs: u16,
     /// What follows of STDIN and DATA.
     pub streams: &'a [Kind],
-    /// A GET_VALUES stands in front of its head, whose answer proves that the application has taken it up.
-    pub proven: bool,
+    /// A GET_VALUES that is asked for it: it is sent behind the answer, for what may not be executed twice.
+    pub question: Option<&'a [u8]>,
 }
 
 /// What is done with the content of the record under way.
@@ -171,10 +171,11 @@ impl<N> Channel<N> {
         let id = self.free_id()?;
         let mut bytes = vec![];
         head(id, &mut bytes);
+        let question = opening.question.map(|question| self.ask(question));
         if !self.stall_holds_up_others() {
             self.stalls.joined(now);
         }
-        self.exchanges.insert(id, Exchange::new(opening, bytes));
+        self.exchanges.insert(id, Exchange::new(opening, bytes, question));
         self.queue(id);
         Some(id)
     }
@@ -297,11 +298,11 @@ impl<N> Channel<N> {
         self.single = single;
     }
 
-    /// Asks what the application can; [`Channel::values`] has the answer when it comes.
-    pub fn ask(&mut self, question: &[u8]) {
+    /// Asks what the application can; [`Channel::values`] has the answer when it comes. Returns the number of the question.
+    pub fn ask(&mut self, question: &[u8]) -> u64 {
         self.out.extend_from_slice(question);
-        self.questions.ask();
         self.wants_driver = true;
+        self.questions.ask()
     }
 
     /// The connection is over, for this cause: so is every exchange on it.
@@ -310,8 +311,7 @@ impl<N> Channel<N> {
         self.freed.extend(self.left.drain(..).map(|(_, id)| Freed { id, ended: false }));
         self.exchanges.retain(|_, exchange| exchange.stage != Stage::Left);
         for exchange in self.exchanges.values_mut() {
-            let unread = exchange.question.is_some_and(|question| !self.questions.is_answered(question));
-            let unsent = exchange.stage == Stage::Queued || (unread && !exchange.has_responded());
+            let unsent = exchange.stage == Stage::Queued;
             let closed = *cause == Cause::Closed;
             if exchange.stage != Stage::Ended && !(closed && exchange.end_behind_output()) {
                 exchange.end(Ending::Broken { cause: cause.clone(), unsent });
@@ -434,6 +434,7 @@ impl<N> Channel<N> {
 
     fn queue(&mut self, id: u16) {
         if let Some(exchange) = self.exchanges.get_mut(&id)
+            && exchange.question.is_none()
             && !std::mem::replace(&mut exchange.in_turn, true)
         {
             self.turns.push_back(id);
@@ -451,7 +452,6 @@ impl<N> Channel<N> {
             let Some(exchange) = self.exchanges.get_mut(&id) else { continue };
             if !exchange.has_begun() {
                 self.beginning.push_back((self.out.len(), id));
-                exchange.question = exchange.proven.then(|| self.questions.ask());
             }
             exchange.in_turn = exchange.unsent() > 0;
             if exchange.in_turn {
@@ -469,7 +469,7 @@ impl<N> Channel<N> {
         if header.id == MANAGEMENT_ID {
             let asked_for = header.kind == Kind::GetValuesResult && self.questions.handle_answer(header, behind);
             self.dropped += u64::from(!asked_for);
-            return;
+            return self.release_answered();
         }
         let Some(exchange) = self.exchanges.get_mut(&header.id) else {
             self.dropped += 1;
@@ -494,6 +494,17 @@ impl<N> Channel<N> {
                 self.break_exchange(header.id, format!("{} record during a request", kind.name()), now);
             }
         }
+    }
+
+    /// What waits for the answer to a question that has been answered goes on.
+    fn release_answered(&mut self) {
+        let waiting = self.exchanges.iter_mut().filter(|(_, exchange)| exchange.question.is_some());
+        let answered = waiting.filter_map(|(id, exchange)| {
+            exchange.question.take_if(|question| self.questions.is_answered(*question)).map(|question| (question, *id))
+        });
+        let mut answered: Vec<_> = answered.collect();
+        answered.sort_unstable();
+        answered.into_iter().for_each(|(_, id)| self.queue(id));
     }
 
     fn handle_output(&mut self, header: Header) {

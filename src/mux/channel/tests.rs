@@ -42,18 +42,11 @@ impl Line {
 
     /// Begins an exchange whose web server calls it `theirs`, with a body to follow.
     fn open(&mut self, theirs: u16) -> u16 {
-        self.open_with(Opening { theirs, streams: &[Kind::Stdin], proven: false })
+        self.open_with(Opening { theirs, streams: &[Kind::Stdin], question: None })
     }
 
     fn open_with(&mut self, opening: Opening<'_>) -> u16 {
-        let proven = opening.proven;
-        let head = |id, out: &mut Vec<u8>| {
-            if proven {
-                put_record(out, Kind::GetValues, MANAGEMENT_ID, &[]);
-            }
-            put_head(id, out);
-        };
-        self.channel.open(opening, head, self.now).expect("the connection is there")
+        self.channel.open(opening, put_head, self.now).expect("the connection is there")
     }
 
     /// The same, sent.

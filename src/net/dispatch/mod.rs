@@ -281,9 +281,9 @@ impl Site {
         }
         course.facts = Some(facts);
         self.note_broken(request, course, &failure);
-        // One that was not executed says nothing about how the application answers.
-        let unexecuted = failure.origin == Origin::Application && failure.retry(false).is_some();
-        let closed = if unexecuted { Closed::Application } else { failure.closed() };
+        // One that has not met a worker says nothing about how the application answers.
+        let unmet = failure.origin == Origin::Application && failure.retry(true) == Some(RetryReason::Unproven);
+        let closed = if unmet { Closed::Application } else { failure.closed() };
         let busy = failure.leaves_worker_busy();
         let given_up = failure.origin == Origin::WebServer || matches!(failure.kind, Kind::Timeout(_));
         if given_up && request.body > 0 && !outgoing.is_held() {
@@ -327,11 +327,9 @@ impl Site {
         let keep_conn = !place.single || bodiless;
         // Only one that takes a request at a time answers in the order in which it was asked.
         let proven = place.single && !request.idempotent() && self.pool.answers(facts.target.index);
-        let opening = Opening { theirs: request.id, streams: streams_of(request.role), proven };
+        let question = proven.then(question);
+        let opening = Opening { theirs: request.id, streams: streams_of(request.role), question: question.as_deref() };
         let opened = place.open(opening, |id, out| {
-            if proven {
-                out.extend(question());
-            }
             request.put_head(out, Framing { id, keep_conn, front: &Front::Nothing });
         });
         if !opened {

@@ -3,6 +3,7 @@ use fcgimux::{
     mux::{
         channel::{Channel, Ending, Freed, Opening},
         failure::Kind as Cause,
+        request::GET_VALUES,
     },
     wire::{HEADER_LEN, Header, Kind, put_record},
 };
@@ -74,7 +75,7 @@ impl Driver {
                 let len = self.channel.to_send().len();
                 self.channel.sent(len.min(1 + input.below(256) * 8));
             }
-            8 => self.channel.ask(&Header::new(Kind::GetValues, 0, 0).encode()),
+            8 => _ = self.channel.ask(&GET_VALUES),
             9 => self.pass(Duration::from_millis(1 << input.below(14))),
             // A record that may be meant for somebody.
             10..=12 => {
@@ -110,13 +111,14 @@ impl Driver {
         self.opened = self.opened.wrapping_add(1);
         let (theirs, proven) = (self.opened, input.byte().is_multiple_of(2));
         let head = |id, out: &mut Vec<u8>| {
-            if proven {
-                put_record(out, Kind::GetValues, 0, &[]);
-            }
             put_record(out, Kind::BeginRequest, id, &[0; 8]);
             put_record(out, Kind::Params, id, &[]);
         };
-        let opened = self.channel.open(Opening { theirs, streams: &[Kind::Stdin], proven }, head, self.now);
+        let opened = self.channel.open(
+            Opening { theirs, streams: &[Kind::Stdin], question: proven.then_some(&GET_VALUES[..]) },
+            head,
+            self.now,
+        );
         assert_eq!(opened.is_none(), self.over || self.channel.is_doomed());
         if let Some(id) = opened {
             self.channel.listen(id, id);

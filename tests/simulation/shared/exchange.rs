@@ -173,11 +173,9 @@ impl World {
         let request = exchange.request.as_ref().expect("it has been announced");
         let channel = self.links[link].channel();
         let proven = channel.is_single() && !exchange.idempotent && answers;
-        let opening = Opening { theirs: exchange.theirs, streams: &[Kind::Stdin], proven };
+        let question = proven.then(question);
+        let opening = Opening { theirs: exchange.theirs, streams: &[Kind::Stdin], question: question.as_deref() };
         let head = |id, out: &mut Vec<u8>| {
-            if proven {
-                out.extend(question());
-            }
             request.put_head(out, Framing { id, keep_conn: true, front: &Front::Nothing });
         };
         let Some(id) = channel.open(opening, head, now) else {

@@ -149,9 +149,8 @@ impl World {
         let stale = idle_for > self.config.connections.reprove_after;
         let front = match upstream.owed.take() {
             Some(finished) => Front::Fence(finished),
-            // PHP may leave a body unread in part.
-            None if kept && has_body => Front::Twice,
-            None if kept && (stale || !idempotent) => Front::GetValues,
+            None if kept && (has_body || !idempotent) => Front::Twice,
+            None if kept && stale => Front::GetValues,
             None => Front::Nothing,
         };
         let (endpoint, host) = (self.connections[link].endpoint, self.connections[link].host);
@@ -171,7 +170,7 @@ impl World {
         let reply = Reply::new(id, 1, &front);
         (0..front.questions()).for_each(|_| self.ask(link, Ask::Values));
         let request = Ask::Request { id, exchange, keep, script };
-        let held = front.held_behind().map(|_| request);
+        let held = front.holds().then_some(request);
         if held.is_none() {
             self.ask(link, request);
         }

@@ -1,8 +1,9 @@
 //! The end of the connection, and connections that take one exchange at a time.
 
 use super::*;
+use crate::mux::request::GET_VALUES;
 
-const PROVEN: Opening<'_> = Opening { theirs: 1, streams: &[Kind::Stdin], proven: true };
+const PROVEN: Opening<'_> = Opening { theirs: 1, streams: &[Kind::Stdin], question: Some(&GET_VALUES) };
 
 #[test]
 fn the_end_of_the_connection_is_the_end_of_all_of_its_exchanges() {
@@ -57,42 +58,52 @@ fn an_exchange_is_sent_from_the_first_byte_of_its_begin_request() {
 }
 
 #[test]
-fn one_behind_a_get_values_that_is_not_answered_was_not_executed() {
+fn one_that_waits_for_an_answer_is_sent_behind_it_and_not_before() {
     let mut line = single();
     let id = line.open_with(PROVEN);
-    assert_eq!(marks(&line.flush())[..2], [(Kind::GetValues, 0), (Kind::BeginRequest, id)]);
+    line.push(id, b"body");
+    assert_eq!(marks(&line.flush()), [(Kind::GetValues, 0)]);
     line.channel.fail(&Cause::Closed);
     assert_eq!(line.take(id).1, broken(true));
     let mut line = single();
     let id = line.open_with(PROVEN);
     line.flush();
+    line.push(id, b"body");
+    assert_eq!(line.flush(), []);
     line.hear(&values(&[]));
+    assert!(line.channel.wants_driver());
+    assert_eq!(
+        marks(&line.flush()),
+        [(Kind::BeginRequest, id), (Kind::Params, id), (Kind::Params, id), (Kind::Stdin, id)]
+    );
     line.channel.fail(&Cause::Closed);
-    assert_eq!(line.take(id).1, broken(false), "the answer says that it has been taken up");
+    assert_eq!(line.take(id).1, broken(false));
 }
 
 #[test]
-fn one_that_was_never_sent_takes_its_get_values_with_it() {
+fn one_that_left_before_its_answer_leaves_that_to_nobody() {
     let mut line = single();
     let gone = line.open_with(PROVEN);
-    assert!(line.leave(gone));
+    line.flush();
+    assert!(line.leave(gone) && !line.channel.is_doomed());
     let id = line.open_with(PROVEN);
     line.flush();
     line.hear(&values(&[]));
-    line.channel.fail(&Cause::Closed);
-    assert_eq!(line.take(id).1, broken(false), "its own has been answered: it may have been executed");
+    assert_eq!(line.flush(), [], "that was the answer to the first");
+    line.hear(&values(&[]));
+    assert_eq!(marks(&line.flush())[0], (Kind::BeginRequest, id));
 }
 
 #[test]
 fn a_second_get_values_result_proves_nothing_too_much() {
     // Go's manner: two answers to one question.
     let mut line = single();
-    line.channel.ask(&record(Kind::GetValues, MANAGEMENT_ID, b""));
+    line.channel.ask(&GET_VALUES);
     line.flush();
     line.hear(&values(&[(variable::MPXS_CONNS, "1")]));
     line.hear(&values(&[]));
     let id = line.open_with(PROVEN);
-    line.flush();
+    assert_eq!(marks(&line.flush()), [(Kind::GetValues, 0)]);
     line.channel.fail(&Cause::Closed);
     assert_eq!(line.take(id).1, broken(true), "the second one came before it was asked again");
 }
@@ -133,11 +144,12 @@ fn with_one_at_a_time_one_that_has_ended_or_was_never_sent_dooms_nothing() {
 }
 
 #[test]
-fn the_question_of_another_says_nothing_of_one_that_was_answered() {
+fn each_waits_for_the_answer_to_its_own_question() {
     let mut line = line();
     let (first, second) = (line.open_with(PROVEN), line.open_with(PROVEN));
     line.flush();
     line.hear(&values(&[]));
+    line.flush();
     line.channel.fail(&Cause::Closed);
     assert_eq!((line.take(first).1, line.take(second).1), (broken(false), broken(true)));
 }

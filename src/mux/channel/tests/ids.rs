@@ -95,13 +95,13 @@ fn a_connection_on_which_half_of_the_ids_rest_is_worn_out() {
     line.pass(ABORT_PATIENCE);
     assert!(line.channel.is_worn_out());
     assert_eq!((line.channel.in_flight(), line.channel.left.len()), (0, 0));
-    assert!(line.channel.open(Opening { theirs: 1, streams: &[], proven: false }, put_head, line.now).is_some());
+    assert!(line.channel.open(Opening { theirs: 1, streams: &[], question: None }, put_head, line.now).is_some());
 }
 
 #[test]
 fn one_whose_streams_were_not_ended_is_told_their_ends() {
     let mut line = line();
-    let id = line.open_with(Opening { theirs: 1, streams: &[Kind::Stdin, Kind::Data], proven: false });
+    let id = line.open_with(Opening { theirs: 1, streams: &[Kind::Stdin, Kind::Data], question: None });
     line.push(id, b"all of it");
     line.push(id, b"");
     line.flush();
@@ -115,7 +115,7 @@ fn one_whose_streams_were_not_ended_is_told_their_ends() {
     line.ends(id);
     assert!(line.leave(id));
     assert_eq!(line.flush(), [(Kind::Stdin, id, vec![])], "the rest is not sent any more");
-    let whole = line.open_with(Opening { theirs: 3, streams: &[], proven: false });
+    let whole = line.open_with(Opening { theirs: 3, streams: &[], question: None });
     line.flush();
     line.ends(whole);
     assert!(line.leave(whole));

@@ -18,7 +18,7 @@ fn a_head_goes_on_in_one_piece() {
         (0..5).for_each(|_| put_record(out, Kind::Params, id, &[b'p'; 50_000]));
         put_record(out, Kind::Params, id, &[]);
     };
-    let opening = Opening { theirs: 1, streams: &[Kind::Stdin], proven: false };
+    let opening = Opening { theirs: 1, streams: &[Kind::Stdin], question: None };
     let other = line.open(7);
     (0..4).for_each(|_| line.push(other, b"between"));
     let id = line.channel.open(opening, long, line.now).unwrap();
