@@ -4,6 +4,7 @@
 mod admin;
 mod applications;
 mod behind;
+mod between;
 mod command;
 mod discovery;
 mod discovery_kubernetes;
