@@ -36,19 +36,20 @@ mod exchange;
 mod questions;
 mod stall;
 mod values;
+mod whole;
 
 use super::failure::Kind as Cause;
 use crate::wire::{
-    END_BODY_LEN, EndRequest, HEADER_LEN, Header, Kind, MANAGEMENT_ID, Piece, ProtocolStatus, ScanError, Scanner,
-    VERSION, put_record,
+    END_BODY_LEN, EndRequest, Header, Kind, MANAGEMENT_ID, Piece, ProtocolStatus, ScanError, Scanner, put_record,
 };
 use exchange::{Exchange, Stage};
-use questions::{MAX_VALUES, Questions};
+use questions::Questions;
 use stall::Stalls;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
+use whole::whole_at_once;
 
 pub use values::Values;
 
@@ -583,19 +584,6 @@ impl<N> Channel<N> {
         let held_up_others = self.stall_holds_up_others();
         self.wants_driver |= self.stalls.end(id, held_up_others, now);
     }
-}
-
-/// False while `bytes` start with a record that is read in one piece (END_REQUEST, GET_VALUES_RESULT) and is not whole.
-fn whole_at_once(bytes: &[u8]) -> bool {
-    // What is no record is to be seen at once.
-    let header = bytes.first_chunk::<HEADER_LEN>().map(Header::decode).filter(|header| header.version == VERSION);
-    let Some(header) = header else { return true };
-    let wanted = match header.kind {
-        Kind::EndRequest if header.content == END_BODY_LEN as u16 => END_BODY_LEN,
-        Kind::GetValuesResult if header.id == MANAGEMENT_ID && header.content <= MAX_VALUES => header.content.into(),
-        _ => 0,
-    };
-    bytes.len() >= HEADER_LEN + wanted
 }
 
 #[cfg(test)]

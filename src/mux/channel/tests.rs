@@ -8,7 +8,7 @@ mod sending;
 mod stalls;
 
 use super::*;
-use crate::wire::{BeginRequest, Role, put_pair, variable};
+use crate::wire::{BeginRequest, HEADER_LEN, Role, put_pair, variable};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
