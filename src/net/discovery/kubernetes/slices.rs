@@ -58,7 +58,7 @@ pub(super) fn merge<'s>(
         }
         ignored.insert(format!("some pods of it are not used: {missing}"));
     }
-    let mut found: BTreeMap<SocketAddr, Found> = BTreeMap::new();
+    let mut found: BTreeMap<SocketAddr, (bool, Found)> = BTreeMap::new();
     for (endpoint, port) in with.into_iter().flat_map(|(slice, port)| {
         let endpoints = slice.endpoints.iter().flatten();
         endpoints.filter_map(move |endpoint| port.map(|port| (endpoint, port)))
@@ -68,10 +68,16 @@ pub(super) fn merge<'s>(
             Err(words) => _ = ignored.insert(words),
         }
     }
-    Ok(Merged { found: found.into_values().collect(), ignored })
+    let mut found: Vec<_> = found.into_values().collect();
+    // As kube-proxy does where nobody else is there (KEP-1669): a pod that ends serves on until it is told to stop.
+    if found.iter().all(|(_, one)| one.leaving) {
+        found.iter_mut().for_each(|(serving, one)| one.leaving = !*serving);
+    }
+    Ok(Merged { found: found.into_iter().map(|(_, one)| one).collect(), ignored })
 }
 
-/// IPv4 where the Service has it, as for names: each pod of a Service of both families is in slices of both.
+/// IPv4 where the Service has endpoints of it, as for names: each pod of a Service of both families is in slices of both. One that
+/// has just been given the other family has slices of both, of which one set is empty.
 fn of_one_family<'s>(
     slices: impl IntoIterator<Item = &'s EndpointSlice>,
     ignored: &mut BTreeSet<String>,
@@ -87,7 +93,16 @@ fn of_one_family<'s>(
             }
         }
     }
-    if ipv4.is_empty() { ipv6 } else { ipv4 }
+    let has_endpoints =
+        |slices: &[&EndpointSlice]| slices.iter().any(|slice| slice.endpoints.iter().flatten().any(is_used));
+    if has_endpoints(&ipv4) || !has_endpoints(&ipv6) && !ipv4.is_empty() { ipv4 } else { ipv6 }
+}
+
+/// It gets requests.
+fn is_used(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.as_ref();
+    let [ready, terminating] = [conditions.and_then(|each| each.ready), conditions.and_then(|each| each.terminating)];
+    ready.unwrap_or(true) && !terminating.unwrap_or(false)
 }
 
 fn port_of(slice: &EndpointSlice, wanted: Option<&ServicePort>) -> Option<u16> {
@@ -132,8 +147,9 @@ fn address_of(endpoint: &Endpoint, port: u16) -> Result<SocketAddr, String> {
     }
 }
 
-/// A pod that is not ready is left out, so that what runs there ends; of two at one address the ready one counts.
-fn add(found: &mut BTreeMap<SocketAddr, Found>, address: SocketAddr, endpoint: &Endpoint, wanted: &Wanted) {
+/// A pod that is not ready is left out, so that what runs there ends; of two at one address the ready one counts. With each stands
+/// whether it serves though it ends.
+fn add(found: &mut BTreeMap<SocketAddr, (bool, Found)>, address: SocketAddr, endpoint: &Endpoint, wanted: &Wanted) {
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     let leaving = conditions.terminating.unwrap_or(false);
     if !leaving && !conditions.ready.unwrap_or(true) {
@@ -143,10 +159,11 @@ fn add(found: &mut BTreeMap<SocketAddr, Found>, address: SocketAddr, endpoint: &
         Some(zone) => vec![zone.clone()],
         None => zones_of(endpoint),
     };
-    let one = Found { address: EndpointAddress::Tcp(address), weight: wanted.weight, zones, leaving };
+    let serves = leaving && conditions.serving.unwrap_or(false);
+    let one = (serves, Found { address: EndpointAddress::Tcp(address), weight: wanted.weight, zones, leaving });
     match found.entry(address) {
         Entry::Vacant(place) => _ = place.insert(one),
-        Entry::Occupied(mut other) if other.get().leaving && !leaving => _ = other.insert(one),
+        Entry::Occupied(mut other) if other.get().1.leaving && !leaving => _ = other.insert(one),
         Entry::Occupied(_) => {}
     }
 }
@@ -241,6 +258,20 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_else_is_there_those_that_end_and_serve_are_used() {
+        let pod = |n: u8, ready: bool, serving: bool, terminating: bool| {
+            let conditions = json!({"ready": ready, "serving": serving, "terminating": terminating});
+            json!({"addresses": [format!("10.0.0.{n}")], "conditions": conditions})
+        };
+        let of = |pods: &[Value]| found(&[slice(&fastcgi(), &json!(pods))], &wanted(None));
+        let (serving, ended, unready) =
+            (pod(1, false, true, true), pod(2, false, false, true), pod(3, false, false, false));
+        assert_eq!(of(&[serving.clone(), ended.clone(), unready]), ["10.0.0.1:9000", "-10.0.0.2:9000"]);
+        assert_eq!(of(std::slice::from_ref(&ended)), ["-10.0.0.2:9000"]);
+        assert_eq!(of(&[serving, pod(4, true, true, false)]), ["-10.0.0.1:9000", "10.0.0.4:9000"]);
+    }
+
+    #[test]
     fn an_address_in_two_slices_counts_once_and_the_ready_one_wins() {
         let at = |ready: bool, terminating: bool, zone: &str| {
             let conditions = json!({"ready": ready, "terminating": terminating});
@@ -313,12 +344,15 @@ mod tests {
     fn ipv6_is_used_where_the_service_has_no_ipv4_and_names_never() {
         let v6 = typed_slice("IPv6", &fastcgi(), &json!([{"addresses": ["fd00::1"]}]));
         let v4 = slice(&fastcgi(), &json!([{"addresses": ["10.0.0.1"]}]));
-        // Each pod is in both sets; none may be ready in one a moment before the other.
         let empty = slice(&Value::Null, &json!([]));
+        let unready = slice(&fastcgi(), &json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": false}}]));
         let fqdn = typed_slice("FQDN", &fastcgi(), &json!([{"addresses": ["php.example"]}]));
         assert_eq!(found(std::slice::from_ref(&v6), &wanted(None)), ["[fd00::1]:9000"]);
         assert_eq!(found(&[v6.clone(), v4], &wanted(None)), ["10.0.0.1:9000"]);
-        assert_eq!(found(&[v6, empty], &wanted(None)), [""; 0]);
+        // The Service was given IPv4 a moment ago.
+        assert_eq!(found(&[v6.clone(), empty.clone()], &wanted(None)), ["[fd00::1]:9000"]);
+        assert_eq!(found(&[v6, unready.clone()], &wanted(None)), ["[fd00::1]:9000"]);
+        assert_eq!(found(&[empty, unready], &wanted(None)), [""; 0]);
         let merged = merge(&[fqdn], &wanted(None)).unwrap();
         assert_eq!(merged.found, []);
         let words = "the EndpointSlice php-abc is not used: its addresses are of the type FQDN".to_owned();
