@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-/// How long a server may take; what is lost on the way is sent again within it.
+/// How long a server may take where resolv.conf does not say (`options timeout:`); what is lost on the way is sent again within it.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// A server that did not answer is asked so often again before the next one's turn: a resolver that had to ask others
 /// first has the answer by then.
@@ -100,6 +100,10 @@ impl Resolver {
     pub(super) async fn find(&mut self, kind: Kind) -> Result<Answer, Trouble> {
         let name = Name::from_ascii(&self.name).map_err(|error| Trouble::Failed(error.to_string()))?;
         let before = self.setup.take();
+        if before.as_ref().is_some_and(|before| before.system.is_outdated(&self.files)) {
+            // The domain that it was found in may not be searched any more.
+            self.found_as = None;
+        }
         let setup = self.setup.insert(Setup::new(&self.files, &self.servers, before).map_err(Trouble::Failed)?);
         if let Some(answer) = setup.listed(&name, kind) {
             return Ok(answer);
@@ -133,7 +137,8 @@ impl Setup {
             _ => (System::read(files)?, AtomicUsize::new(0)),
         };
         let servers = if servers.is_empty() { &system.servers } else { servers };
-        let servers = servers.iter().map(|address| Server::new(*address)).collect::<Result<_, _>>()?;
+        let timeout = system.timeout.unwrap_or(TIMEOUT);
+        let servers = servers.iter().map(|address| Server::new(*address, timeout)).collect::<Result<_, _>>()?;
         Ok(Self { system, servers, preferred })
     }
 
@@ -228,7 +233,7 @@ fn in_words(error: &NetError) -> String {
 }
 
 impl Server {
-    fn new(address: SocketAddr) -> Result<Self, String> {
+    fn new(address: SocketAddr, timeout: Duration) -> Result<Self, String> {
         let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
             connection.port = address.port();
             connection
@@ -237,7 +242,7 @@ impl Server {
         let config = ResolverConfig::from_name_servers(vec![server]);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let options = builder.options_mut();
-        options.timeout = TIMEOUT;
+        options.timeout = timeout;
         options.attempts = AGAIN;
         // Who remembers an answer hides the next.
         options.cache_size = 0;

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// Of a server in resolv.conf.
@@ -32,6 +32,8 @@ pub(super) struct System {
     search: Vec<Name>,
     /// A name with so many dots is tried as it is first.
     dots: usize,
+    /// What a server is given for one try, where resolv.conf says so.
+    pub(super) timeout: Option<Duration>,
     /// By names in lower case without a dot at the end.
     hosts: HashMap<String, Vec<IpAddr>>,
 }
@@ -75,6 +77,12 @@ impl System {
             Err(error) if stamps[0].is_some() => return Err(format!("cannot read {name}: {error}")),
             Err(_) => String::new(),
         };
+        let (text, bad) = sound(&text);
+        if !bad.is_empty() {
+            let bad = bad.join(" ");
+            tracing::warn!(file = %name, "passed over in resolv.conf, since it cannot be understood: {}", bad.escape_debug());
+        }
+        let timeout = text.lines().any(|line| line.trim_start().starts_with("options") && line.contains("timeout:"));
         let parsed = parse_resolv_conf(&text).or_else(|_| parse_resolv_conf(text + NO_SERVER));
         let (config, options) = parsed.map_err(|error| format!("{name}: {error}"))?;
         let servers = config.name_servers().iter().map(|server| SocketAddr::new(server.ip, DNS_PORT)).collect();
@@ -83,7 +91,8 @@ impl System {
             search.extend(config.domain().cloned());
         }
         let hosts = hosts(&fs::read_to_string(&files.hosts).unwrap_or_default());
-        Ok(Self { stamps, servers, search, dots: options.ndots, hosts })
+        let timeout = timeout.then_some(options.timeout).filter(|limit| !limit.is_zero());
+        Ok(Self { stamps, servers, search, dots: options.ndots, timeout, hosts })
     }
 
     pub(super) fn is_outdated(&self, files: &Files) -> bool {
@@ -111,6 +120,28 @@ impl System {
         let any_v4 = all.iter().any(IpAddr::is_ipv4);
         Some(all.iter().copied().filter(|ip| ip.is_ipv4() == any_v4).collect())
     }
+}
+
+/// The lines that can be understood, and what cannot, as the C library passes it over: one bad search domain must not hide all
+/// servers and all names.
+fn sound(text: &str) -> (String, Vec<&str>) {
+    let is_sound = |line: &str| parse_resolv_conf(format!("{line}{NO_SERVER}")).is_ok();
+    let (mut lines, mut bad) = (vec![], vec![]);
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            _ if is_sound(line) => lines.push(line.to_owned()),
+            Some(key @ ("search" | "domain" | "options")) => {
+                let (good, wrong): (Vec<_>, Vec<_>) = words.partition(|word| is_sound(&format!("{key} {word}")));
+                bad.extend(wrong);
+                if !good.is_empty() {
+                    lines.push(format!("{key} {}", good.join(" ")));
+                }
+            }
+            _ => bad.push(line),
+        }
+    }
+    (lines.join("\n") + "\n", bad)
 }
 
 fn plain(name: &str) -> String {
@@ -171,6 +202,32 @@ mod tests {
         assert_eq!(system.servers.len(), 2);
         assert_eq!(candidates(&system, "php.shop"), ["php.shop.", "php.shop.example.com."]);
         assert_eq!(candidates(&system, "php"), ["php.example.com.", "php."]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_passed_over_and_the_rest_holds() {
+        let long = format!("search {} example.com\nnameserver 10.0.0.1\n", "a".repeat(64));
+        for (text, candidate) in [
+            ("search .internal shop.svc.cluster.local\nnameserver 10.0.0.1\n", "php.shop.svc.cluster.local."),
+            ("search bad..label example.com\nnameserver 10.0.0.1\n", "php.example.com."),
+            (&long, "php.example.com."),
+            ("nameserver fe80::1%\nnameserver 10.0.0.1\nsearch example.com\n", "php.example.com."),
+            ("options ndots:many rotate\nnameserver 10.0.0.1\nsearch example.com\n", "php.example.com."),
+            ("domain bad..label\nnameserver 10.0.0.1\nrubbish\n", "php."),
+        ] {
+            let system = system(text, "");
+            assert_eq!(system.servers, ["10.0.0.1:53".parse().unwrap()], "{text:?}");
+            assert_eq!(candidates(&system, "php")[0], candidate, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_of_the_file_is_kept_to() {
+        assert_eq!(
+            system("nameserver 10.0.0.1\noptions timeout:5 attempts:3\n", "").timeout,
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(system("nameserver 10.0.0.1\noptions ndots:2\n", "").timeout, None);
     }
 
     #[test]
