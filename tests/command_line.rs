@@ -1,5 +1,6 @@
 //! What an operator sees of the command line: help, `check`, messages and exit codes.
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     path::Path,
     process::{Command, Output},
@@ -111,6 +112,26 @@ fn a_bad_command_line_is_refused_with_64() {
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {stderr}");
         assert!(stderr.contains(part), "{part} in {stderr}");
     }
+}
+
+#[test]
+fn a_socket_whose_owner_accepts_nothing_is_not_taken_and_not_waited_for() {
+    let directory = in_directory(&[]);
+    let path = directory.path().join("fcgi.sock");
+    let address = SockAddr::unix(&path).unwrap();
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+    let owner = socket();
+    owner.bind(&address).unwrap();
+    owner.listen(0).unwrap();
+    // Until no more fit.
+    let waiting: Vec<_> =
+        std::iter::repeat_with(socket).take_while(|socket| socket.connect(&address).is_ok()).collect();
+    assert!(!waiting.is_empty());
+    let path = path.display().to_string();
+    let limited =
+        ["10", env!("CARGO_BIN_EXE_fcgimux"), "--upstream", "127.0.0.1:9", "--admin", "off", "--listen", &path];
+    let ran = Command::new("timeout").args(limited).output().unwrap();
+    assert!(text(&ran.stderr).contains("another process listens there"), "{ran:?}");
 }
 
 #[test]

@@ -19,10 +19,7 @@ use std::{
     net::SocketAddr,
     os::{
         fd::OwnedFd,
-        unix::{
-            fs::{FileTypeExt, MetadataExt},
-            net::UnixStream,
-        },
+        unix::fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
     pin::pin,
@@ -228,12 +225,18 @@ fn group_of(path: &Path, name: Option<&str>) -> Result<Gid, ListenError> {
 fn refuse_live(path: &Path) -> Result<(), ListenError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => Err(ListenError::NoSocket { path: path.into() }),
-        Ok(_) => match UnixStream::connect(path) {
+        Ok(_) => match try_connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             _ => Err(ListenError::Live { path: path.into() }),
         },
         Err(_) => Ok(()),
     }
+}
+
+/// Never waits: whoever listens there may accept nothing.
+fn try_connect(path: &Path) -> io::Result<()> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 fn find_group(group: &str) -> Option<Gid> {
