@@ -4,6 +4,9 @@
 use super::{Ending, Opening};
 use crate::wire::{EndRequest, HEADER_LEN, Header, Kind, MAX_CONTENT, ProtocolStatus, put_record, put_stderr, set_id};
 
+/// A message goes on in records of no more content: HAProxy 2.6 dies of one that is larger than its buffer of 16 KiB.
+const MESSAGE: usize = 8 * 1024 - 2 * HEADER_LEN;
+
 /// How far it has come. Only forward, and from every stage to `Left`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
@@ -137,8 +140,9 @@ impl<N> Exchange<N> {
     // ---------------------------------------------------------------- the response
 
     /// Bytes of content that may be appended within `limit` bytes in all, a header and padding included.
-    pub(super) fn room(&self, limit: usize) -> usize {
-        limit.saturating_sub(self.response.len() + 2 * HEADER_LEN)
+    pub(super) fn room(&self, kind: Kind, limit: usize) -> usize {
+        let room = limit.saturating_sub(self.response.len() + 2 * HEADER_LEN);
+        if kind == Kind::Stderr { room.min(MESSAGE) } else { room }
     }
 
     /// Appends content of STDOUT or STDERR; neighbours of STDOUT become one record.
@@ -146,8 +150,7 @@ impl<N> Exchange<N> {
         self.responded = true;
         if kind == Kind::Stderr {
             self.growing = None;
-            // One read brings less than 64 KiB of a record.
-            return content.chunks(MAX_CONTENT).for_each(|part| put_stderr(&mut self.response, self.theirs, part));
+            return content.chunks(MESSAGE).for_each(|part| put_stderr(&mut self.response, self.theirs, part));
         }
         while !content.is_empty() {
             let start = self.grow();

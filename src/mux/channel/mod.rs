@@ -564,7 +564,8 @@ impl<N> Channel<N> {
     /// Bytes of the record under way that its exchange has room for; all of them where nobody wants them.
     fn response_room(&self, id: u16) -> usize {
         let exchange = self.exchanges.get(&id).filter(|exchange| exchange.stage == Stage::Sent);
-        exchange.map_or(usize::MAX, |exchange| exchange.room(self.buffer))
+        let kind = if let Current::Response(_, kind) = self.current { kind } else { Kind::Stdout };
+        exchange.map_or(usize::MAX, |exchange| exchange.room(kind, self.buffer))
     }
 
     /// Somebody waits for more than the end of what he has aborted.

@@ -27,6 +27,29 @@ fn records_of_an_id_that_was_not_given_or_has_ended_are_dropped_and_counted() {
 }
 
 #[test]
+fn a_long_message_goes_on_in_padded_records_of_8_kib_at_most() {
+    let mut line = line();
+    let id = line.begin(1);
+    let message = vec![b'x'; 60_000];
+    let mut all = record(Kind::Stderr, id, &message);
+    let mut came = vec![];
+    while came.len() < message.len() {
+        line.hear(&std::mem::take(&mut all));
+        let mut into = vec![];
+        line.channel.take(id, &mut into, line.now);
+        line.hear(&[]);
+        let mut rest = &into[..];
+        while let Some(header) = rest.first_chunk().map(Header::decode) {
+            let whole = HEADER_LEN + usize::from(header.content) + usize::from(header.padding);
+            assert!(whole <= 8 * 1024 && header.padding > 0, "{header:?}");
+            came.extend_from_slice(&rest[HEADER_LEN..HEADER_LEN + usize::from(header.content)]);
+            rest = &rest[whole..];
+        }
+    }
+    assert_eq!(came, message);
+}
+
+#[test]
 fn records_of_an_exchange_that_has_not_been_sent_are_dropped() {
     let mut line = line();
     let id = line.open(1);

@@ -238,7 +238,7 @@ fn the_end_of_a_response_needs_no_room() {
     let mut line = line();
     let id = line.begin(1);
     // To the last byte that there is room for.
-    let room = line.channel.exchanges[&id].room(BUFFER);
+    let room = line.channel.exchanges[&id].room(Kind::Stdout, BUFFER);
     line.pours(id, room - 8);
     line.hear(&record(Kind::Stdout, id, b""));
     line.ends(id);
