@@ -8,6 +8,7 @@ use nix::{
     unistd,
 };
 use std::{
+    borrow::Cow,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::{
@@ -59,6 +60,28 @@ struct Owed {
     lost: u64,
 }
 
+/// With characters that end a line for some readers, turn the text around or steer a terminal written as escapes, which JSON reads as
+/// what they are. Those of ASCII have been seen to by the format.
+fn visible(line: &[u8]) -> Cow<'_, [u8]> {
+    if line.is_ascii() {
+        return line.into();
+    }
+    let mut text = String::with_capacity(line.len() + 8);
+    for character in String::from_utf8_lossy(line).chars() {
+        match character {
+            '\u{80}'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            other => text.push(other),
+        }
+    }
+    text.into_bytes().into()
+}
+
 impl<W: AsFd + Send + Sync + 'static> Outlet<W> {
     /// `tell` is called, on a thread of its own, with how many lines have been lost, as soon as there is room again.
     ///
@@ -86,6 +109,7 @@ impl<W: AsFd + Send + Sync + 'static> Outlet<W> {
     }
 
     fn take(&self, line: &[u8]) {
+        let line = &*visible(line);
         let mut owed = self.lock();
         let written = if owed.bytes.is_empty() { self.write_ready(line) } else { 0 };
         let rest = &line[written..];
@@ -183,6 +207,17 @@ mod tests {
         let mut bytes = vec![0; count];
         reader.read_exact(&mut bytes).unwrap();
         bytes
+    }
+
+    #[test]
+    fn what_ends_a_line_for_some_or_turns_it_around_is_written_as_an_escape() {
+        let seen = |line: &str| String::from_utf8(visible(line.as_bytes()).into_owned()).unwrap();
+        assert_eq!(seen("plain\n"), "plain\n");
+        assert_eq!(seen("über 漢字 😀\n"), "über 漢字 😀\n");
+        assert_eq!(seen("a\u{2028}b\u{2029}c\u{85}d\u{9b}e\n"), "a\\u2028b\\u2029c\\u0085d\\u009be\n");
+        assert_eq!(seen("\u{202e}gpj.exe\u{2066}\u{200f}\u{61c}"), "\\u202egpj.exe\\u2066\\u200f\\u061c");
+        let json = serde_json::json!({ "script": "/srv/\u{202e}\u{2028}" });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&seen(&json.to_string())).unwrap(), json);
     }
 
     #[test]
