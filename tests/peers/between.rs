@@ -64,14 +64,14 @@ fn a_question_that_a_proxy_answers_with_its_end_costs_no_post() {
     bounded(120 * SECOND, || {
         let mut pods = Pods::new();
         let pod = pods.start(PhpFpm::pool(4));
-        let proxy = Breaking::start(pod.address(), 9, 1);
+        let proxy = Breaking::start(pod.address(), 7, 1);
         let mux = Fcgimux::to(proxy.address()).pool("connections: {per_endpoint: 4}").start();
         let nginx = Nginx::site(&pods.scripts(), mux.socket()).start();
         let report = Load::on(nginx.address(), |_| Request::echo("POST", 100)).clients(3).count(200).run();
         println!("{report}broke off {} times", proxy.broken());
         assert_once(&pods, &report);
         // Those that were sent to their end, and no more: what breaks in a question is not seen.
-        assert!(report.failed_tokens.len() as u64 * 2 < proxy.broken(), "{report}");
+        assert!((report.failed_tokens.len() as u64) < proxy.broken(), "{report}");
     });
 }
 
@@ -143,9 +143,11 @@ fn a_post_takes_hardly_longer_than_a_get_whatever_stands_between() {
             let mux = Fcgimux::to(address).start();
             in_three_attempts(|| {
                 let [get, post] = median(&mux, [&get, &post]);
+                // What is to be seen is the delayed ACK, of 40 ms, also where a machine is slow to run each of them.
+                let limit = get.mul_f64(1.5).max(get + 20 * MILLISECOND);
                 let words = format!("{name}: p50 of GET {get:.2?}, of POST {post:.2?}");
                 println!("{words}");
-                if post <= get.mul_f64(1.5) { Ok(()) } else { Err(words) }
+                if post <= limit { Ok(()) } else { Err(words) }
             });
         }
     });
