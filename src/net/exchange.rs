@@ -290,6 +290,9 @@ impl<'a> Exchange<'a> {
         if let Some(late) = then {
             return Poll::Ready(Err(late));
         }
+        if self.held_until().is_some_and(|at| at <= clock::now()) {
+            return Poll::Ready(Err(self.unanswered()));
+        }
         if self.arrival.is_some_and(|at| at <= clock::now()) {
             self.look_at_arrival()?;
         }
@@ -321,15 +324,37 @@ impl<'a> Exchange<'a> {
         if silent < SILENCE {
             return Ok(());
         }
-        if !std::mem::replace(&mut self.reported, true) {
-            self.pool.silent(&self.leased.facts.target);
-        }
+        self.report_silence();
         let timeouts = &self.pool.config().timeouts;
         match self.repeatable || self.outgoing.is_held() {
             true if silent >= timeouts.connect => Err((Origin::Application, Kind::Silent(silent))),
             false if silent >= timeouts.prove => Err((Origin::Application, Kind::Timeout("prove"))),
             _ => Ok(()),
         }
+    }
+
+    /// Until when a held request waits for the answer before it.
+    fn held_until(&self) -> Option<Instant> {
+        let waits = self.outgoing.is_held() && self.reply.proof_due();
+        waits.then(|| self.clocks.application + self.pool.config().timeouts.connect)
+    }
+
+    /// Once: who closes the connection for it says so again.
+    fn report_silence(&mut self) {
+        if !std::mem::replace(&mut self.reported, true) {
+            self.pool.silent(&self.leased.facts.target);
+        }
+    }
+
+    /// Why the question before a held request has no answer in `timeouts.connect`. The kernel first sends again what is
+    /// alone on its way after half a second, so that a host that is gone may not look like one before.
+    fn unanswered(&mut self) -> (Origin, Kind) {
+        let lasted = self.pool.config().timeouts.connect;
+        if self.leased.upstream().delivery() == Delivery::Done {
+            return (Origin::Application, Kind::Unanswered(lasted));
+        }
+        self.report_silence();
+        (Origin::Application, Kind::Silent(lasted))
     }
 
     /// The next deadline and what it means; `None`: it lasts longer than most, and is looked at.
@@ -350,10 +375,7 @@ impl<'a> Exchange<'a> {
             };
             limit.map(|limit| (self.clocks.application + limit, late(Origin::Application, which)))
         };
-        let held = (self.outgoing.is_held() && self.reply.proof_due()).then(|| {
-            let unanswered = Kind::Unanswered(timeouts.connect);
-            (self.clocks.application + timeouts.connect, Some((Origin::Application, unanswered)))
-        });
+        let held = self.held_until().map(|at| (at, None));
         let busy = (self.rides && self.reply.proof_due())
             .then(|| (self.clocks.application + RIDE_AT_MOST, Some((Origin::Application, Kind::Busy))));
         // With every timeout off and the web server watched, its hang-up is what ends the wait.
