@@ -1,7 +1,7 @@
 //! Whether an endpoint is used, by what connections and exchanges show of it.
 //!
 //! ```text
-//!       a connect or a handshake fails            3 in a row, or for 1 s, or silent twice
+//!       a connect or a handshake fails            3 in a row, for 1 s, or silent as well
 //!  up ────────────────────────────────> suspect ───────────────────────────────────────> ejected
 //!   ^ <───────────── any answer ───────────┘                                                │
 //!   │                                                                    pause, tried again │
@@ -100,7 +100,8 @@ impl Health {
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
         let long = self.failures >= FAILURES || now.saturating_duration_since(since) >= FAILING_FOR;
-        self.doubt(long && (!working || self.silences > 0));
+        // Behind a silence with no answer since there is nothing to wait for: the two do not come from one connection.
+        self.doubt((long && !working) || self.silences > 0);
         self.pause(FIRST_PAUSE, self.failures - 1, LONGEST_PAUSE, pause, now)
     }
 
